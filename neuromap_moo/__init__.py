@@ -1,0 +1,53 @@
+"""Latency-energy Pareto fronts of neural networks mapped onto spatial accelerators such as Intel Loihi 2.
+
+    import neuromap_moo as nm
+
+    network = nm.sparse_mlp([256, 512, 128], density=0.1)      # or nm.load_network("model.net")
+    system = nm.load_system("loihi2")                          # or nm.mesh_system(width=8, height=8)
+    problem = nm.MappingProblem(network, system, objectives=("latency_s", "energy_j"))
+    run = nm.search(problem, algorithm="nsga2", evaluations=20_000, seed=0)
+    run.front.table["latency_s"], run.front.mappings           # the front, fastest first
+
+A MappingProblem is a pymoo Problem; `operators(problem)` gives the keyword arguments for any pymoo algorithm.
+"""
+
+from neuromap_moo.errors import InputError
+from neuromap_moo.front import Front
+from neuromap_moo.mapping import Mapping, check, load_mappings, save_mappings
+from neuromap_moo.network import Dense, Layer, Network, Projection, Sparse, save_network
+from neuromap_moo.partition import CoreGraph
+from neuromap_moo.readers import load_network, lognormal_activity, sparse_mlp
+from neuromap_moo.run import Run, search
+from neuromap_moo.search import MappingProblem, baselines, operators
+from neuromap_moo.system import Constant, Mesh, System, load_system, mesh_system
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Constant",
+    "CoreGraph",
+    "Dense",
+    "Front",
+    "InputError",
+    "Layer",
+    "Mapping",
+    "MappingProblem",
+    "Mesh",
+    "Network",
+    "Projection",
+    "Run",
+    "Sparse",
+    "System",
+    "baselines",
+    "check",
+    "load_mappings",
+    "load_network",
+    "load_system",
+    "lognormal_activity",
+    "mesh_system",
+    "operators",
+    "save_mappings",
+    "save_network",
+    "search",
+    "sparse_mlp",
+]

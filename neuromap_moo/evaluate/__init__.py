@@ -1,0 +1,80 @@
+"""Evaluators turn mappings into metrics; all of them return the same columns."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromap_moo.errors import InputError, did_you_mean
+from neuromap_moo.mapping import MappingBatch
+
+#: Metrics of n mappings by column name, each (n,): float64, int64 for `cores_used` and `chips_used`, str for
+#: `bottleneck`.
+Metrics = dict[str, NDArray[Any]]
+
+#: Columns of front.csv in order, with their unit ("" for plain numbers, None for text). The five time terms and the
+#: six energy terms carry plural names: `t_synops_s` is the time of all SynOps of the slowest core, while the cost
+#: `t_synop_s` is the time of one.
+COLUMNS: dict[str, str | None] = {
+    "latency_s": "s",
+    "energy_j": "J",
+    "step_time_s": "s",
+    "throughput_hz": "Hz",
+    "t_dendops_s": "s",
+    "t_synops_s": "s",
+    "t_synmem_reads_s": "s",
+    "t_link_s": "s",
+    "t_barrier_s": "s",
+    "bottleneck": None,
+    "e_static_j": "J",
+    "e_dendops_j": "J",
+    "e_synops_j": "J",
+    "e_synmem_reads_j": "J",
+    "e_messages_j": "J",
+    "e_links_j": "J",
+    "messages": "",
+    "message_hops": "",
+    "peak_link_messages": "",
+    "inter_chip_messages": "",
+    "cores_used": "",
+    "chips_used": "",
+}
+
+#: Time terms in the order of DESIGN 4.5; `bottleneck` is the name of the largest without t_ and _s.
+TIME_TERMS = ("t_dendops_s", "t_synops_s", "t_synmem_reads_s", "t_link_s", "t_barrier_s")
+BOTTLENECKS = tuple(name[2:-2] for name in TIME_TERMS)
+ENERGY_TERMS = ("e_static_j", "e_dendops_j", "e_synops_j", "e_synmem_reads_j", "e_messages_j", "e_links_j")
+
+MAXIMISED = frozenset({"throughput_hz"})  #: every other numeric column is better when smaller
+
+
+class Evaluator(Protocol):
+    """Anything that turns mappings into metrics."""
+
+    name: str
+
+    def evaluate(self, mappings: MappingBatch) -> Metrics:
+        """Return every column of COLUMNS for n mappings, (n,) each."""
+        ...
+
+
+def check_objectives(objectives: Any) -> tuple[str, ...]:
+    """Return the objectives as a tuple; raise InputError where one is no numeric column or stands there twice."""
+    names = [objectives] if isinstance(objectives, str) else list(objectives)
+    numeric = [c for c, unit in COLUMNS.items() if unit is not None]
+    if not names:
+        raise InputError("objectives: expected at least one metric column, got none; e.g. [latency_s,energy_j]")
+    for name in names:
+        if name not in numeric:
+            raise InputError(f"objectives: '{name}' is no numeric metric column{did_you_mean(str(name), numeric)}")
+    if len(set(names)) < len(names):
+        raise InputError(f"objectives: expected different columns, got {names}")
+    return tuple(names)
+
+
+def minimised(metrics: Metrics, objectives: tuple[str, ...]) -> NDArray[np.float64]:
+    """Objective values (n, m) to be minimised; maximised columns change their sign."""
+    columns = [-metrics[name] if name in MAXIMISED else metrics[name] for name in objectives]
+    return np.stack(columns, axis=1).astype(np.float64)

@@ -1,0 +1,113 @@
+"""Analytic evaluator: the max-affine runtime model of arXiv 2601.10035 with an additive energy model (DESIGN 4.5).
+
+Whole populations at once: what no placement changes comes with the core graphs, the rest from one compiled pass over
+the edges.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromap_moo import kernels
+from neuromap_moo.evaluate import BOTTLENECKS, ENERGY_TERMS, TIME_TERMS, Metrics
+from neuromap_moo.mapping import Mapping, MappingBatch
+from neuromap_moo.partition import LOADS, AnyPartitioner
+from neuromap_moo.system import System
+
+
+class AnalyticEvaluator:
+    """Metrics of mappings in closed form; see `evaluate/reference.py` for the same in plain Python."""
+
+    name = "analytic"
+
+    def __init__(self, partitioner: AnyPartitioner, system: System) -> None:
+        self.partitioner = partitioner
+        self.system = system
+        self._seconds_per_message = system.cost("message_bits") / system.per_link("bandwidth_bit_per_s")
+        self._joules_per_message = system.per_link("e_link_j")
+
+    def evaluate(self, mappings: MappingBatch) -> Metrics:
+        """Return every metric column for n mappings, (n,) each."""
+        system, cost = self.system, self.system.cost
+        partitions, graph = np.unique(mappings.cores_per_layer, axis=0, return_inverse=True)
+        graph = graph.ravel()
+        graphs = self.partitioner.core_graphs(partitions)
+        load = dict(zip(LOADS, graphs.loads[graph].T, strict=True))
+        router = np.where(mappings.core_of_slice >= 0, system.router_of_core[mappings.core_of_slice], np.int32(-1))
+        routes = system.routes
+        t_mesh, e_mesh, hops, peak, inter_chip, chips = kernels.traffic(
+            graph.astype(np.int64),
+            graphs.edge_start,
+            graphs.source,
+            graphs.target,
+            graphs.messages,
+            router.astype(np.int32),
+            system.chip_of_router,
+            system.n_chips,
+            routes.start,
+            routes.first,
+            routes.stop,
+            self._seconds_per_message,
+            self._joules_per_message,
+        ).T
+        bits = cost("message_bits")
+        t_inject = load["sent_max"] * bits / cost("bandwidth_bit_per_s.inject")
+        t_eject = load["received_max"] * bits / cost("bandwidth_bit_per_s.eject")
+        terms = np.stack(
+            [
+                load["dendops_max"] * cost("t_dendop_s"),
+                load["synops_max"] * cost("t_synop_s"),
+                load["synmem_reads_max"] * cost("t_synmem_s"),
+                np.maximum(t_mesh, np.maximum(t_inject, t_eject)),
+                system.barrier_s(chips),
+            ]
+        )
+        step = terms.max(axis=0) if system.combine == "max" else terms[:-1].max(axis=0) + terms[-1]
+        cores = mappings.cores_per_layer.sum(axis=1)
+        steps = self.partitioner.steps_per_inference
+        local_link = cost("e_link_j.inject") + cost("e_link_j.eject")
+        energies = steps * np.stack(
+            [
+                (cost("p_chip_w") * chips + cost("p_core_w") * cores) * step,
+                cost("e_dendop_j") * load["dendops"],
+                cost("e_synop_j") * load["synops"],
+                cost("e_synmem_j") * load["synmem_reads"],
+                cost("e_message_j") * load["messages"],
+                e_mesh + local_link * load["messages"],
+            ]
+        )
+        return {
+            "latency_s": (steps + self.partitioner.depth - 1) * step,
+            "energy_j": sum(energies[1:], energies[0]),
+            "step_time_s": step,
+            "throughput_hz": _inverse(steps * step),
+            **dict(zip(TIME_TERMS, terms, strict=True)),
+            "bottleneck": np.array(BOTTLENECKS)[terms.argmax(axis=0)],
+            **dict(zip(ENERGY_TERMS, energies, strict=True)),
+            "messages": load["messages"],
+            "message_hops": hops,
+            "peak_link_messages": peak,
+            "inter_chip_messages": inter_chip,
+            "cores_used": cores,
+            "chips_used": chips.astype(np.int64),
+        }
+
+
+def link_loads(partitioner: AnyPartitioner, system: System, mapping: Mapping) -> NDArray[np.float64]:
+    """Messages per timestep on each link between routers, (n_links,), in the order of `system.links`."""
+    graph = partitioner.core_graph(mapping.cores_per_layer)
+    router = system.router_of_core[np.array(mapping.core_of_slice)]
+    difference = np.zeros(system.links.source.size + 1)
+    kernels.link_messages(
+        graph.source, graph.target, graph.messages, router, system.n_routers, *system.routes, difference
+    )
+    loads = np.cumsum(difference)[:-1]
+    # A running sum leaves rounding noise on links that carry nothing.
+    return np.where(loads > 1e-12 * np.abs(difference).sum(), loads, 0.0)
+
+
+def _inverse(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / seconds; infinite where nothing takes any time."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(1.0 / seconds)

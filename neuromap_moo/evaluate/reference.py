@@ -1,0 +1,178 @@
+"""Plain-Python oracle of the analytic model, written from the equations alone.
+
+It shares no code with the partitioner, the kernels or the analytic evaluator, walks every synapse and every hop, and is
+slow. Tests compare the fast path with it; anyone can read it as the definition of the metrics.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+from neuromap_moo.mapping import Mapping
+from neuromap_moo.network import Dense, Network
+from neuromap_moo.partition import CoreGraph
+from neuromap_moo.system import System
+
+
+def reference_metrics(network: Network | CoreGraph, system: System, mapping: Mapping) -> dict[str, Any]:
+    """Return all metric columns of one mapping (DESIGN 4.3 to 4.5)."""
+    if isinstance(network, CoreGraph):
+        dendops, synops, reads = (list(map(float, x)) for x in (network.dendops, network.synops, network.synmem_reads))
+        sent = {
+            (int(b), int(c)): float(m) for b, c, m in zip(network.source, network.target, network.messages, strict=True)
+        }
+        depth = network.depth
+    else:
+        dendops, synops, reads, sent = _count(network, mapping)
+        depth = _depth(network)
+    steps = network.steps_per_inference
+    cost = {key: c.value for key, c in system.costs.items()}
+
+    # Walk every message over its links; a link is (class, from, to).
+    load: dict[tuple[Any, ...], float] = {}
+    hops = inter_chip = 0.0
+    for (b, c), m in sent.items():
+        path = _route(system, mapping.core_of_slice[b], mapping.core_of_slice[c])
+        for link in path:
+            load[link] = load.get(link, 0.0) + m
+        hops += m * (len(path) - 2)
+        if _chip(system, mapping.core_of_slice[b]) != _chip(system, mapping.core_of_slice[c]):
+            inter_chip += m
+    chips = len({_chip(system, core) for core in mapping.core_of_slice})
+    cores = len(mapping.core_of_slice)
+
+    terms = {
+        "dendops": max(dendops) * cost["t_dendop_s"],
+        "synops": max(synops) * cost["t_synop_s"],
+        "synmem_reads": max(reads) * cost["t_synmem_s"],
+        "link": max(
+            (m * cost["message_bits"] / cost[f"bandwidth_bit_per_s.{link[0]}"] for link, m in load.items()), default=0.0
+        ),
+        "barrier": _barrier(cost, chips),
+    }
+    if system.combine == "max":
+        step = max(terms.values())
+    else:
+        step = max(v for k, v in terms.items() if k != "barrier") + terms["barrier"]
+    energy = {
+        "e_static_j": steps * (cost["p_chip_w"] * chips + cost["p_core_w"] * cores) * step,
+        "e_dendops_j": steps * cost["e_dendop_j"] * math.fsum(dendops),
+        "e_synops_j": steps * cost["e_synop_j"] * math.fsum(synops),
+        "e_synmem_reads_j": steps * cost["e_synmem_j"] * math.fsum(reads),
+        "e_messages_j": steps * cost["e_message_j"] * math.fsum(sent.values()),
+        "e_links_j": steps * math.fsum(m * cost[f"e_link_j.{link[0]}"] for link, m in load.items()),
+    }
+    return {
+        "latency_s": (steps + depth - 1) * step,
+        "energy_j": math.fsum(energy.values()),
+        "step_time_s": step,
+        "throughput_hz": 1 / (steps * step) if step else math.inf,
+        **{f"t_{name}_s": value for name, value in terms.items()},
+        "bottleneck": max(terms, key=lambda name: terms[name]),
+        **energy,
+        "messages": math.fsum(sent.values()),
+        "message_hops": hops,
+        "peak_link_messages": max((m for link, m in load.items() if link[0] not in ("inject", "eject")), default=0.0),
+        "inter_chip_messages": inter_chip,
+        "cores_used": cores,
+        "chips_used": chips,
+    }
+
+
+def _count(
+    network: Network, mapping: Mapping
+) -> tuple[list[float], list[float], list[float], dict[tuple[int, int], float]]:
+    slice_of: dict[str, list[int]] = {}
+    dendops: list[float] = []
+    for layer, k in zip(network.layers, mapping.cores_per_layer, strict=True):
+        owner = []
+        for i in range(k):
+            size = layer.size // k + (1 if i < layer.size % k else 0)
+            owner += [len(dendops)] * size
+            dendops.append(float(size))
+        slice_of[layer.name] = owner
+    synops, reads = [0.0] * len(dendops), [0.0] * len(dendops)
+    sent: dict[tuple[int, int], float] = {}
+    for p in network.projections:
+        activity = next(layer.activity for layer in network.layers if layer.name == p.source)
+        for i in range(p.connectivity.n_source):
+            if isinstance(p.connectivity, Dense):
+                targets = list(range(p.connectivity.n_target))
+            else:
+                targets = p.connectivity.indices[p.connectivity.indptr[i] : p.connectivity.indptr[i + 1]].tolist()
+            synapses: dict[int, int] = {}
+            for j in targets:
+                c = slice_of[p.target][j]
+                synapses[c] = synapses.get(c, 0) + 1
+            a = float(activity[i])
+            for c, s in synapses.items():
+                synops[c] += a * s
+                reads[c] += a * math.ceil((s * (p.weight_bits + 12) + 16) / 64)
+                pair = (slice_of[p.source][i], c)
+                sent[pair] = sent.get(pair, 0.0) + a
+    return dendops, synops, reads, {pair: m for pair, m in sent.items() if m > 0}
+
+
+def _depth(network: Network) -> int:
+    """Longest path in projections; reaching a layer of a cycle adds its cycle (all layers on it) once."""
+    after: dict[str, set[str]] = {layer.name: set() for layer in network.layers}
+    for p in network.projections:
+        after[p.source].add(p.target)
+
+    def reachable(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = list(after[start])
+        while todo:
+            name = todo.pop()
+            if name not in seen:
+                seen.add(name)
+                todo += after[name]
+        return seen
+
+    reach = {name: reachable(name) for name in after}
+    together = {name: frozenset({other for other in reach[name] if name in reach[other]} | {name}) for name in after}
+
+    def longest(group: frozenset[str]) -> int:
+        own = len(group) if any(name in reach[name] for name in group) else 0
+        onward = {together[b] for a in group for b in after[a]} - {group}
+        return own + max((1 + longest(g) for g in onward), default=0)
+
+    return max(1, *(longest(g) for g in set(together.values())))
+
+
+def _chip(system: System, core: int) -> int:
+    t = system.topology
+    return core // (t.width * t.height * t.cores_per_router)
+
+
+def _position(system: System, core: int) -> tuple[int, int]:
+    t = system.topology
+    chip, local = divmod(core, t.width * t.height * t.cores_per_router)
+    router = local // t.cores_per_router
+    return (chip % t.chips_x) * t.width + router % t.width, (chip // t.chips_x) * t.height + router // t.width
+
+
+def _route(system: System, source: int, target: int) -> list[tuple[Any, ...]]:
+    t = system.topology
+    (x, y), (x2, y2) = _position(system, source), _position(system, target)
+    path: list[tuple[Any, ...]] = [("inject", source)]
+    while (x, y) != (x2, y2):
+        here = (x, y)
+        if x != x2:
+            x += 1 if x2 > x else -1
+        else:
+            y += 1 if y2 > y else -1
+        crosses = (here[0] // t.width, here[1] // t.height) != (x // t.width, y // t.height)
+        kind = "chip" if crosses else "mesh_x" if here[1] == y else "mesh_y"
+        path.append((kind, here, (x, y)))
+    return [*path, ("eject", target)]
+
+
+def _barrier(cost: dict[str, float], chips: int) -> float:
+    table = sorted((int(k.split("chips_")[1]), v) for k, v in cost.items() if k.startswith("t_barrier_s"))
+    for (n1, s1), (n2, s2) in itertools.pairwise(table):
+        if n1 <= chips <= n2:
+            return s1 + (s2 - s1) * math.log(chips / n1) / math.log(n2 / n1)
+    return table[0][1] if chips < table[0][0] else table[-1][1]

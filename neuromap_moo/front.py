@@ -1,0 +1,120 @@
+"""Sets of mappings with their metrics: the front of a run, and its baselines."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping as MappingABC
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromap_moo.errors import InputError
+from neuromap_moo.evaluate import COLUMNS, MAXIMISED, Metrics, minimised
+from neuromap_moo.files import whole_file
+from neuromap_moo.mapping import Mapping
+
+
+@dataclass(frozen=True)
+class Front:
+    """n mappings with an id, every metric column (n,) in `table`, and a note each.
+
+    For a front the mappings are non-dominated and sorted by the first objective; for baselines they are as they come.
+    """
+
+    ids: tuple[str, ...]
+    mappings: tuple[Mapping, ...]
+    table: Metrics
+    objective_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def objectives(self) -> NDArray[np.float64]:
+        """Objective values (n, m) as they stand in the table."""
+        return np.stack([self.table[name] for name in self.objective_names], axis=1).astype(np.float64)
+
+    @property
+    def by_id(self) -> dict[str, Mapping]:
+        """Mappings by id."""
+        return dict(zip(self.ids, self.mappings, strict=True))
+
+    def best(self, objective: str) -> int:
+        """Index of the best mapping in one metric column; the first of equals."""
+        return int(minimised(self.table, (objective,))[:, 0].argmin())
+
+    @property
+    def knee(self) -> int:
+        """Index of the knee: the mapping farthest from the straight line (plane) through the extremes.
+
+        Objectives are scaled to [0, 1] over the front (Das, Structural Optimization 18, 1999, normal-boundary
+        intersection); with one objective or a front of fewer than three mappings it is the best in the first one.
+        """
+        F = minimised(self.table, self.objective_names)
+        if F.shape[1] < 2 or len(F) < 3:
+            return self.best(self.objective_names[0])
+        span = np.ptp(F, axis=0)
+        G = (F - F.min(axis=0)) / np.where(span > 0, span, 1.0)
+        return int(G.sum(axis=1).argmin())
+
+
+def save_table(
+    path: str | os.PathLike[str], front: Front, id_column: str = "mapping_id", extra: MappingABC[str, Any] | None = None
+) -> None:
+    """Write one row per mapping as CSV: the id, every metric column, then `extra` columns and notes if there are any.
+
+    Floats are written with as many digits as they need to be read back exactly.
+    """
+    extra = dict(extra or {})
+    if front.notes:
+        extra["note"] = front.notes
+    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow([id_column, *COLUMNS, *extra])
+        for i, name in enumerate(front.ids):
+            values = [front.table[c][i].item() for c in COLUMNS]
+            writer.writerow([name, *map(_text, values), *(_text(v[i]) for v in extra.values())])
+
+
+def load_table(path: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """Read a CSV written by this package as lists of text by column."""
+    try:
+        with open(path, newline="", encoding="utf-8") as f:
+            rows = list(csv.reader(f))
+    except OSError as error:
+        raise InputError(f"'{path}': cannot be read ({error.strerror}); expected a table of a run folder") from error
+    return {name: [row[i] for row in rows[1:]] for i, name in enumerate(rows[0])}
+
+
+def reductions(front: Front, baselines: Front) -> dict[str, dict[str, Any]]:
+    """Per objective: the best value, and its relative gain over vendor_default and over the best baseline.
+
+    A gain of 0.3 means 30 % less (for throughput_hz, 30 % more).
+    """
+    gains: dict[str, dict[str, Any]] = {}
+    for name in front.objective_names:
+        best = float(front.table[name][front.best(name)])
+        vendor = float(baselines.table[name][baselines.ids.index("vendor_default")])
+        rival = baselines.best(name)
+        gains[name] = {
+            "best": best,
+            "vendor_default": vendor,
+            "reduction_vs_vendor_default": _gain(name, best, vendor),
+            "best_baseline": baselines.ids[rival],
+            "reduction_vs_best_baseline": _gain(name, best, float(baselines.table[name][rival])),
+        }
+    return gains
+
+
+def _gain(name: str, best: float, base: float) -> float | None:
+    if base == 0:
+        return None
+    return best / base - 1 if name in MAXIMISED else 1 - best / base
+
+
+def _text(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else str(value)

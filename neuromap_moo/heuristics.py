@@ -1,0 +1,93 @@
+"""Constructive mappings: the rules a vendor's tool or an expert would use, as baselines and starting points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromap_moo.mapping import Mapping
+from neuromap_moo.partition import AnyPartitioner
+from neuromap_moo.system import System
+
+#: Random layer orders reported beside the vendor's default, whose real order is not deterministic.
+N_LAYER_ORDERS = 10
+
+
+class Baseline(NamedTuple):
+    """A mapping made by a named rule; `note` says where the rule had to be bent."""
+
+    mapping: Mapping
+    note: str = ""
+
+
+def constructive(partitioner: AnyPartitioner, system: System) -> dict[str, Baseline]:
+    """Return one mapping per named rule, `vendor_default` first.
+
+    vendor_default
+        the vendor's partition in topological order on cores 0, 1, 2, ...
+    minimum_packed
+        fewest cores, on the routers nearest to one of the most central ones
+    equal_split
+        all usable cores, the same number for every layer as far as memory allows
+    strided
+        the vendor's partition, one core per router first, then the second core of each, ...
+    serpentine
+        the vendor's partition, router after router, rows in alternating direction
+
+    """
+    counts, notes = partitioner.vendor_slice_counts()
+    note = "; ".join(notes)
+    order = partitioner.topological_order
+    usable = system.usable_cores
+    router = system.router_of_core[usable]
+    x, y = system.router_xy[router].T
+    core_in_router = usable % system.topology.cores_per_router
+    snake = np.lexsort((core_in_router, np.where(y % 2 == 0, x, -x), y))
+    distance = np.abs(system.router_xy[:, None] - system.router_xy[None]).sum(axis=2)
+    centre = router[np.argmin(distance[router][:, router].sum(axis=1))]
+    compact = np.lexsort((usable, router, distance[router, centre]))
+    return {
+        "vendor_default": Baseline(_place(counts, order, usable), note),
+        "minimum_packed": Baseline(_place(partitioner.minimum, order, usable[compact])),
+        "equal_split": Baseline(_place(equal_split(partitioner), order, usable)),
+        "strided": Baseline(_place(counts, order, usable[np.lexsort((router, core_in_router))]), note),
+        "serpentine": Baseline(_place(counts, order, usable[snake]), note),
+    }
+
+
+def vendor_orders(partitioner: AnyPartitioner, system: System, rng: np.random.Generator) -> list[Mapping]:
+    """Return the vendor's partition under random orders of the layers.
+
+    The public compiler hands its layers over in no fixed order, so the vendor's default is a family of mappings.
+    """
+    counts, _ = partitioner.vendor_slice_counts()
+    orders = [rng.permutation(len(counts)) for _ in range(N_LAYER_ORDERS)]
+    return [_place(counts, order.tolist(), system.usable_cores) for order in orders]
+
+
+def equal_split(partitioner: AnyPartitioner) -> NDArray[np.int64]:
+    """Cores per layer (L,): the same share of all cores for every layer, more only where memory demands it."""
+    counts = partitioner.minimum.astype(np.int64).copy()
+    free = partitioner.n_cores - int(counts.sum())
+    while free > 0:
+        # the layer with the fewest cores that can still take some and then fits
+        for layer in np.argsort(counts, kind="stable"):
+            larger = np.flatnonzero(partitioner.fits[layer, counts[layer] + 1 : counts[layer] + 1 + free])
+            if larger.size:
+                step = int(larger[0]) + 1
+                counts[layer] += step
+                free -= step
+                break
+        else:
+            break
+    return counts
+
+
+def _place(counts: NDArray[np.int64], order: Sequence[int], cores: NDArray[np.int32]) -> Mapping:
+    """Hand out `cores` in turn to the layers in `order`; slices are listed by layer index all the same."""
+    first = dict(zip(order, np.concatenate([[0], np.cumsum(counts[list(order)])[:-1]]).tolist(), strict=True))
+    placed = [cores[first[i] : first[i] + n] for i, n in enumerate(counts.tolist())]
+    return Mapping(tuple(counts.tolist()), tuple(np.concatenate(placed).tolist()))

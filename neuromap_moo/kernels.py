@@ -1,0 +1,215 @@
+"""Compiled loops on plain arrays: synapse counts, message blocks, core graphs and link loads.
+
+Everything here is a pure function of its arrays, knows nothing of the project's classes and draws no random
+number. `evaluate/reference.py` computes the same quantities in plain Python and shares no code with this module.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int32]
+BoolArray = NDArray[np.bool_]
+
+
+@njit(cache=True, nogil=True)
+def count_sparse(
+    indptr: NDArray[np.int64],
+    indices: IntArray,
+    activity: FloatArray,
+    slice_of_target: IntArray,
+    n_slices: int,
+    weight_bits: int,
+    index_bits: int,
+    header_bits: int,
+    word_bits: int,
+) -> tuple[BoolArray, FloatArray, FloatArray, NDArray[np.int64]]:
+    """Count what a sparse projection puts on each slice of its target layer; O(synapses).
+
+    `indices` are sorted within each row and `slice_of_target` is non-decreasing, so the synapses of one source
+    neuron into one slice are neighbours and one pass finds them all.
+
+    Returns reach (n_source, n_slices), synops (n_slices,), synmem_reads (n_slices,) and words (n_slices,).
+    """
+    n_source = indptr.size - 1
+    reach = np.zeros((n_source, n_slices), dtype=np.bool_)
+    synops = np.zeros(n_slices)
+    reads = np.zeros(n_slices)
+    words = np.zeros(n_slices, dtype=np.int64)
+    for i in range(n_source):
+        a = activity[i]
+        position = indptr[i]
+        end = indptr[i + 1]
+        while position < end:
+            c = slice_of_target[indices[position]]
+            first = position
+            position += 1
+            while position < end and slice_of_target[indices[position]] == c:
+                position += 1
+            synapses = position - first
+            row_words = (synapses * (weight_bits + index_bits) + header_bits + word_bits - 1) // word_bits
+            reach[i, c] = True
+            synops[c] += a * synapses
+            reads[c] += a * row_words
+            words[c] += row_words
+    return reach, synops, reads, words
+
+
+@njit(cache=True, nogil=True)
+def message_block(reach: BoolArray, activity: FloatArray, source_bounds: NDArray[np.int64]) -> FloatArray:
+    """Messages from each slice of the source layer to each slice of the target layer, (k_source, k_target)."""
+    k_source = source_bounds.size - 1
+    k_target = reach.shape[1]
+    block = np.zeros((k_source, k_target))
+    for b in range(k_source):
+        for i in range(source_bounds[b], source_bounds[b + 1]):
+            for c in range(k_target):
+                if reach[i, c]:
+                    block[b, c] += activity[i]
+    return block
+
+
+@njit(cache=True, nogil=True)
+def assemble_graphs(
+    cores_per_layer: NDArray[np.int64],
+    block_start: NDArray[np.int64],
+    pool: FloatArray,
+    projection_source: NDArray[np.int64],
+    projection_target: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], IntArray, IntArray, FloatArray, FloatArray]:
+    """Put the cached blocks of several partitions together as edge lists.
+
+    `cores_per_layer` is (g, L); `block_start` (g, P) says where in `pool` the block of each projection begins.
+    Returns edge_start (g + 1,), source (E,), target (E,), messages (E,) and sums (g, 3): the most messages
+    that one slice sends, the most that one receives, and the total. Pairs that exchange nothing have no edge.
+    """
+    n_graphs, n_layers = cores_per_layer.shape
+    n_projections = projection_source.size
+    upper = 0
+    for g in range(n_graphs):
+        for p in range(n_projections):
+            upper += cores_per_layer[g, projection_source[p]] * cores_per_layer[g, projection_target[p]]
+    edge_start = np.zeros(n_graphs + 1, dtype=np.int64)
+    source = np.empty(upper, dtype=np.int32)
+    target = np.empty(upper, dtype=np.int32)
+    messages = np.empty(upper)
+    sums = np.zeros((n_graphs, 3))
+    first = np.zeros(n_layers + 1, dtype=np.int64)
+    e = 0
+    for g in range(n_graphs):
+        for layer in range(n_layers):
+            first[layer + 1] = first[layer] + cores_per_layer[g, layer]
+        sent = np.zeros(first[n_layers])
+        received = np.zeros(first[n_layers])
+        for p in range(n_projections):
+            s = projection_source[p]
+            t = projection_target[p]
+            at = block_start[g, p]
+            for b in range(first[s], first[s + 1]):
+                for c in range(first[t], first[t + 1]):
+                    m = pool[at]
+                    at += 1
+                    if m > 0.0:
+                        source[e] = b
+                        target[e] = c
+                        messages[e] = m
+                        sent[b] += m
+                        received[c] += m
+                        e += 1
+        edge_start[g + 1] = e
+        sums[g, 0] = sent.max()
+        sums[g, 1] = received.max()
+        sums[g, 2] = sent.sum()
+    return edge_start, source[:e].copy(), target[:e].copy(), messages[:e].copy(), sums
+
+
+@njit(cache=True, nogil=True)
+def link_messages(
+    source: IntArray,
+    target: IntArray,
+    messages: FloatArray,
+    router_of_slice: IntArray,
+    n_routers: int,
+    route_start: IntArray,
+    route_first: IntArray,
+    route_stop: IntArray,
+    difference: FloatArray,
+) -> None:
+    """Add the messages of one placement to `difference` (n_links + 1,), whose running sum is the load of each link.
+
+    A route is a few intervals of consecutive link numbers (two on a mesh: along x, then along y), so an edge costs
+    the same however many hops it makes.
+    """
+    for e in range(source.size):
+        m = messages[e]
+        pair = router_of_slice[source[e]] * n_routers + router_of_slice[target[e]]
+        for j in range(route_start[pair], route_start[pair + 1]):
+            difference[route_first[j]] += m
+            difference[route_stop[j]] -= m
+
+
+@njit(cache=True, nogil=True)
+def traffic(
+    graph_of_placement: NDArray[np.int64],
+    edge_start: NDArray[np.int64],
+    source: IntArray,
+    target: IntArray,
+    messages: FloatArray,
+    router_of_slice: IntArray,
+    chip_of_router: IntArray,
+    n_chips: int,
+    route_start: IntArray,
+    route_first: IntArray,
+    route_stop: IntArray,
+    seconds_per_message: FloatArray,
+    joules_per_message: FloatArray,
+) -> FloatArray:
+    """Route the messages of n placements over the links between routers; O(edges + links) each.
+
+    `router_of_slice` is (n, S), negative beyond a placement's slices. Returns (n, 6): the largest link time in s,
+    link energy in J, message hops, the largest link load in messages, messages between chips, chips used.
+    """
+    n = graph_of_placement.size
+    n_links = seconds_per_message.size
+    n_routers = chip_of_router.size
+    out = np.zeros((n, 6))
+    difference = np.empty(n_links + 1)
+    chip_used = np.empty(n_chips, dtype=np.bool_)
+    for i in range(n):
+        g = graph_of_placement[i]
+        first, stop = edge_start[g], edge_start[g + 1]
+        router = router_of_slice[i]
+        difference[:] = 0.0
+        link_messages(
+            source[first:stop],
+            target[first:stop],
+            messages[first:stop],
+            router,
+            n_routers,
+            route_start,
+            route_first,
+            route_stop,
+            difference,
+        )
+        running = 0.0
+        for link in range(n_links):
+            running += difference[link]
+            out[i, 0] = max(out[i, 0], running * seconds_per_message[link])
+            out[i, 1] += running * joules_per_message[link]
+            out[i, 2] += running
+            out[i, 3] = max(out[i, 3], running)
+        if n_chips == 1:
+            out[i, 5] = 1.0
+            continue
+        for e in range(first, stop):
+            if chip_of_router[router[source[e]]] != chip_of_router[router[target[e]]]:
+                out[i, 4] += messages[e]
+        chip_used[:] = False
+        for s in range(router.size):
+            if router[s] >= 0:
+                chip_used[chip_of_router[router[s]]] = True
+        out[i, 5] = chip_used.sum()
+    return out

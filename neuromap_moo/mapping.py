@@ -1,0 +1,207 @@
+"""Mappings (partition + placement): in memory, checked independently, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping as MappingABC
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from neuromap_moo.errors import InputError
+from neuromap_moo.files import whole_file
+from neuromap_moo.network import HEADER_BITS, INDEX_BITS, WORD_BITS, Dense, Network
+from neuromap_moo.partition import CoreGraph
+from neuromap_moo.system import System
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """How many cores each layer gets and the physical core of each slice, slices of layer 0 first.
+
+    Any sequences of integers may be given; they are kept as tuples.
+    """
+
+    cores_per_layer: tuple[int, ...]
+    core_of_slice: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Turn arrays and lists into tuples, so that mappings compare and hash by value."""
+        for key in ("cores_per_layer", "core_of_slice"):
+            try:
+                array = np.asarray(getattr(self, key))
+                if array.ndim != 1 or array.size == 0 or not np.equal(array, array.astype(np.int64)).all():
+                    raise ValueError
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"mapping, {key}: expected a list of whole numbers, got {getattr(self, key)!r:.80}"
+                ) from error
+            object.__setattr__(self, key, tuple(int(v) for v in array))
+
+    @property
+    def cores_used(self) -> int:
+        """Cores that hold a slice."""
+        return len(self.core_of_slice)
+
+
+class MappingBatch(NamedTuple):
+    """n mappings as arrays: cores_per_layer (n, L) and core_of_slice (n, S), -1 beyond a mapping's slices."""
+
+    cores_per_layer: NDArray[np.int64]
+    core_of_slice: NDArray[np.int32]
+
+    def unstack(self) -> list[Mapping]:
+        """Return the mappings one by one."""
+        pairs = zip(self.cores_per_layer, self.core_of_slice, strict=True)
+        return [Mapping(tuple(k.tolist()), tuple(c[: int(k.sum())].tolist())) for k, c in pairs]
+
+
+def stack(mappings: Sequence[Mapping]) -> MappingBatch:
+    """Put mappings of one problem together as arrays."""
+    widths = {len(m.cores_per_layer) for m in mappings}
+    if len(widths) != 1:
+        raise InputError(
+            f"mappings: expected one or more of the same problem, got {len(mappings)} with {widths} layers"
+        )
+    n_slices = max(m.cores_used for m in mappings)
+    core_of_slice = np.full((len(mappings), n_slices), -1, dtype=np.int32)
+    for row, m in zip(core_of_slice, mappings, strict=True):
+        row[: m.cores_used] = m.core_of_slice
+    return MappingBatch(np.array([m.cores_per_layer for m in mappings], dtype=np.int64), core_of_slice)
+
+
+class HasNetworkAndSystem(Protocol):
+    """Anything with a network (or core graph) and a system, such as a MappingProblem."""
+
+    network: Network | CoreGraph
+    system: System
+
+
+def check(mapping: Mapping, problem: HasNetworkAndSystem) -> None:
+    """Raise InputError at the first rule that a mapping breaks; returns None when it breaks none.
+
+    Independent of the search: synapse words are counted here from the network with scipy, not with the project's
+    kernels.
+    """
+    network, system = problem.network, problem.system
+    names = network.layer_names
+    k = mapping.cores_per_layer
+    if len(k) != len(names):
+        raise InputError(f"mapping, cores_per_layer: expected {len(names)} layers, got {len(k)}")
+    for name, n in zip(names, k, strict=True):
+        if n < 1:
+            raise InputError(f"mapping, layer '{name}': expected at least 1 core, got {n}")
+    if sum(k) != mapping.cores_used:
+        raise InputError(
+            f"mapping, core_of_slice: expected {sum(k)} cores as cores_per_layer says, got {mapping.cores_used}"
+        )
+    usable = set(range(system.n_cores)) - set(system.masked_cores)
+    seen: dict[int, int] = {}
+    for s, core in enumerate(mapping.core_of_slice):
+        if core not in usable:
+            why = "is masked out" if 0 <= core < system.n_cores else f"is not in 0..{system.n_cores - 1}"
+            raise InputError(f"mapping, slice {s}: core {core} {why} on system '{system.name}'")
+        if core in seen:
+            raise InputError(f"mapping, slices {seen[core]} and {s}: both on core {core}; a core holds one slice")
+        seen[core] = s
+    if isinstance(network, CoreGraph):
+        if k != network.cores_per_layer:
+            raise InputError(
+                f"mapping, cores_per_layer: the core graph's partition is fixed to {network.cores_per_layer}"
+            )
+        return
+    for layer, n in zip(network.layers, k, strict=True):
+        if n > layer.size:
+            raise InputError(
+                f"mapping, layer '{layer.name}': expected at most {layer.size} cores, one per neuron, got {n}"
+            )
+        largest = -(-layer.size // n)
+        if largest > system.neurons_per_core:
+            raise InputError(
+                f"mapping, layer '{layer.name}': {largest} neurons in a slice, a core holds {system.neurons_per_core}; "
+                "give it more cores"
+            )
+        words = _words(network, layer.name, n)
+        if words.max() > system.synapse_words:
+            raise InputError(
+                f"mapping, layer '{layer.name}', slice {int(words.argmax())}: {int(words.max())} synapse words, a core "
+                f"holds {system.synapse_words}; give it more cores"
+            )
+
+
+def _words(network: Network, layer_name: str, n_slices: int) -> NDArray[np.int64]:
+    words = np.zeros(n_slices, dtype=np.int64)
+    for p in network.projections:
+        if p.target != layer_name:
+            continue
+        c = p.connectivity
+        slice_of = np.concatenate(
+            [np.full(len(part), i) for i, part in enumerate(np.array_split(np.arange(c.n_target), n_slices))]
+        )
+        if isinstance(c, Dense):
+            per_row = np.tile(np.bincount(slice_of), (c.n_source, 1))
+        else:
+            synapses = csr_array(
+                (np.ones(c.indices.size, dtype=np.int64), c.indices, c.indptr), (c.n_source, c.n_target)
+            )
+            member = csr_array(
+                (np.ones(c.n_target, dtype=np.int64), (np.arange(c.n_target), slice_of)), (c.n_target, n_slices)
+            )
+            per_row = (synapses @ member).toarray()
+        bits = per_row * (p.weight_bits + INDEX_BITS) + HEADER_BITS
+        words += np.where(per_row > 0, np.ceil(bits / WORD_BITS), 0).sum(axis=0).astype(np.int64)
+    return words
+
+
+def save_mappings(
+    path: str | os.PathLike[str], mappings: MappingABC[str, Mapping], network: Network | CoreGraph, system: System
+) -> None:
+    """Write mappings by id with the digests of the network and the system they belong to."""
+    entries = [
+        {
+            "id": name,
+            "cores_per_layer": m.cores_per_layer,
+            "slices": _slices(m, network),
+            "core_of_slice": m.core_of_slice,
+        }
+        for name, m in mappings.items()
+    ]
+    head = json.dumps({"schema": SCHEMA, "network": network.digest, "system": system.digest})
+    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as f:
+        f.write(head[:-1] + ', "mappings": [\n' + ",\n".join(json.dumps(e) for e in entries) + "\n]}\n")
+
+
+def load_mappings(path: str | os.PathLike[str]) -> tuple[dict[str, Mapping], str, str]:
+    """Read mappings by id; also returns the digests of their network and system."""
+    try:
+        data: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise InputError(f"'{path}': expected schema {SCHEMA}, got {data['schema']}")
+        mappings = {m["id"]: Mapping(m["cores_per_layer"], m["core_of_slice"]) for m in data["mappings"]}
+        return mappings, data["network"], data["system"]
+    except OSError as error:
+        raise InputError(f"'{path}': cannot be read ({error.strerror}); expected the mappings.json of a run") from error
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"'{path}': expected the mappings.json of a run, got something else ({error})") from error
+
+
+def _slices(mapping: Mapping, network: Network | CoreGraph) -> list[dict[str, Any]]:
+    sizes = network.cores_per_layer if isinstance(network, CoreGraph) else [x.size for x in network.layers]
+    slices = []
+    for name, size, n in zip(network.layer_names, sizes, mapping.cores_per_layer, strict=True):
+        base, rest = divmod(size, n)
+        stop = 0
+        for i in range(n):
+            start, stop = stop, stop + base + (i < rest)
+            slices.append({"layer": name, "start": start, "stop": stop})
+    return slices

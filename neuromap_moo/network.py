@@ -1,0 +1,334 @@
+"""Networks: layers of neurons, the projections between them, and the activity of each neuron."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromap_moo import kernels
+from neuromap_moo.errors import InputError
+from neuromap_moo.files import whole_file
+
+#: Bits of a synapse's target index, of a row's header and of a memory word in the vendor's synapse memory
+#: (recovered from public compile logs; see docs/model.md).
+INDEX_BITS, HEADER_BITS, WORD_BITS = 12, 16, 64
+
+SCHEMA = 1
+
+
+class SliceCounts(NamedTuple):
+    """What one projection puts on each of the k slices of its target layer (DESIGN 4.3 and 4.4)."""
+
+    reach: NDArray[np.bool_]  #: (n_source, k): does the neuron have a synapse into the slice
+    synops: NDArray[np.float64]  #: (k,) per timestep
+    synmem_reads: NDArray[np.float64]  #: (k,) 64-bit words per timestep
+    words: NDArray[np.int64]  #: (k,) 64-bit words stored
+
+
+def _frozen(array: Any, dtype: Any) -> NDArray[Any]:
+    copy = np.array(array, dtype=dtype)
+    copy.setflags(write=False)
+    return copy
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse:
+    """Explicit connectivity: row i of the CSR arrays lists the targets of source neuron i, ascending."""
+
+    n_source: int
+    n_target: int
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        """Freeze the arrays and check that they are a CSR matrix with sorted, unique columns."""
+        object.__setattr__(self, "indptr", _frozen(self.indptr, np.int64))
+        object.__setattr__(self, "indices", _frozen(self.indices, np.int32))
+        indptr, indices = self.indptr, self.indices
+        if indptr.shape != (self.n_source + 1,) or indptr[0] != 0 or (np.diff(indptr) < 0).any():
+            raise InputError(
+                f"sparse connectivity: expected indptr of {self.n_source + 1} ascending offsets from 0, "
+                f"got shape {indptr.shape}; build it with scipy.sparse.csr_array"
+            )
+        if indices.shape != (int(indptr[-1]),):
+            raise InputError(f"sparse connectivity: expected {indptr[-1]} indices as indptr says, got {indices.size}")
+        if indices.size and (indices.min() < 0 or indices.max() >= self.n_target):
+            raise InputError(
+                f"sparse connectivity: expected target indices in 0..{self.n_target - 1}, "
+                f"got {indices.min()}..{indices.max()}"
+            )
+        same_row = np.ones(max(indices.size - 1, 0), dtype=bool)
+        starts = indptr[1:-1]
+        same_row[starts[(starts > 0) & (starts < indices.size)] - 1] = False
+        if (np.diff(indices)[same_row] <= 0).any():
+            raise InputError(
+                "sparse connectivity: expected each row's targets ascending and unique; "
+                "call sum_duplicates() on the scipy matrix first"
+            )
+
+    @property
+    def n_synapses(self) -> int:
+        """Stored synapses."""
+        return int(self.indices.size)
+
+    def counts(self, activity: NDArray[np.float64], weight_bits: int, target_bounds: NDArray[np.int64]) -> SliceCounts:
+        """Count what reaches each target slice; `target_bounds` (k + 1,) are the slice boundaries."""
+        k = target_bounds.size - 1
+        slice_of_target = np.repeat(np.arange(k, dtype=np.int32), np.diff(target_bounds))
+        return SliceCounts(
+            *kernels.count_sparse(
+                self.indptr,
+                self.indices,
+                activity,
+                slice_of_target,
+                k,
+                weight_bits,
+                INDEX_BITS,
+                HEADER_BITS,
+                WORD_BITS,
+            )
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Every source neuron reaches every target neuron; zero weights are stored and count like any other."""
+
+    n_source: int
+    n_target: int
+
+    @property
+    def n_synapses(self) -> int:
+        """Stored synapses."""
+        return self.n_source * self.n_target
+
+    def counts(self, activity: NDArray[np.float64], weight_bits: int, target_bounds: NDArray[np.int64]) -> SliceCounts:
+        """Count what reaches each target slice in closed form; equals `Sparse.counts` of the full matrix."""
+        sizes = np.diff(target_bounds)
+        row_words = -(-(sizes * (weight_bits + INDEX_BITS) + HEADER_BITS) // WORD_BITS)
+        total = float(activity.sum())
+        return SliceCounts(
+            np.ones((self.n_source, sizes.size), dtype=np.bool_),
+            total * sizes,
+            total * row_words,
+            self.n_source * row_words,
+        )
+
+
+Connectivity = Sparse | Dense
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A population of neurons: `activity` (size,) is the mean messages per neuron per timestep."""
+
+    name: str
+    size: int
+    kind: str
+    activity: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        """Freeze the activity and check it."""
+        if self.size < 1:
+            raise InputError(f"layer '{self.name}': expected at least 1 neuron, got {self.size}")
+        object.__setattr__(self, "activity", _frozen(self.activity, np.float64))
+        if self.activity.shape != (self.size,):
+            raise InputError(
+                f"layer '{self.name}': expected activity of shape ({self.size},), got {self.activity.shape}; "
+                "give one value per neuron"
+            )
+        if not np.isfinite(self.activity).all() or (self.activity < 0).any():
+            raise InputError(
+                f"layer '{self.name}': expected activity finite and >= 0, got {self.activity.min()}.."
+                f"{self.activity.max()}; it is the mean number of messages per neuron and timestep"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """The connections from one layer to another, all with weights of `weight_bits` bits."""
+
+    source: str
+    target: str
+    connectivity: Connectivity
+    weight_bits: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the weight width."""
+        if not 1 <= self.weight_bits <= 32:
+            raise InputError(
+                f"projection '{self.source}' -> '{self.target}': expected weight_bits in 1..32, got {self.weight_bits}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Layers and projections; compared by content digest. Cycles (recurrence) are allowed."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    projections: tuple[Projection, ...]
+    steps_per_inference: int = 1
+    layer_index: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check names, sizes and that a pair of layers is joined at most once."""
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "projections", tuple(self.projections))
+        if not self.layers:
+            raise InputError(f"network '{self.name}': expected at least one layer, got none")
+        index = {layer.name: i for i, layer in enumerate(self.layers)}
+        if len(index) < len(self.layers):
+            raise InputError(f"network '{self.name}': expected unique layer names, got {[x.name for x in self.layers]}")
+        object.__setattr__(self, "layer_index", index)
+        if self.steps_per_inference < 1:
+            raise InputError(
+                f"network '{self.name}': expected steps_per_inference >= 1, got {self.steps_per_inference}"
+            )
+        pairs = set()
+        for p in self.projections:
+            where = f"network '{self.name}', projection '{p.source}' -> '{p.target}'"
+            for end, size in ((p.source, p.connectivity.n_source), (p.target, p.connectivity.n_target)):
+                if end not in index:
+                    raise InputError(f"{where}: no layer '{end}'; the layers are {', '.join(index)}")
+                if self.layers[index[end]].size != size:
+                    expected = self.layers[index[end]].size
+                    raise InputError(f"{where}: expected connectivity for {expected} neurons of '{end}', got {size}")
+            if (p.source, p.target) in pairs:
+                raise InputError(f"{where}: expected one projection per pair of layers, got two; merge their synapses")
+            pairs.add((p.source, p.target))
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Layer names in order."""
+        return tuple(layer.name for layer in self.layers)
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons of all layers, input included."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def n_synapses(self) -> int:
+        """Stored synapses of all projections."""
+        return sum(p.connectivity.n_synapses for p in self.projections)
+
+    @cached_property
+    def topological_order(self) -> tuple[int, ...]:
+        """Layer indices so that sources come before targets; layers of one cycle keep their order of declaration."""
+        graph = self._layer_graph()
+        condensed = nx.condensation(graph)
+        members = [sorted(condensed.nodes[c]["members"]) for c in condensed]
+        order = nx.lexicographical_topological_sort(condensed, key=lambda c: members[c][0])
+        return tuple(layer for c in order for layer in members[c])
+
+    @cached_property
+    def depth(self) -> int:
+        """Projections on the longest path, at least 1.
+
+        A cycle is counted once: a strongly connected group of n layers adds n projections (once round it).
+        """
+        graph = self._layer_graph()
+        condensed = nx.condensation(graph)
+        rounds = {}
+        for c in condensed:
+            layers = condensed.nodes[c]["members"]
+            cyclic = len(layers) > 1 or any(graph.has_edge(v, v) for v in layers)
+            rounds[c] = len(layers) if cyclic else 0
+        longest: dict[int, int] = {}
+        for c in nx.topological_sort(condensed):
+            before = [longest[p] + 1 for p in condensed.predecessors(c)]
+            longest[c] = max(before, default=0) + rounds[c]
+        return max(1, *longest.values())
+
+    def _layer_graph(self) -> Any:
+        graph = nx.DiGraph()
+        graph.add_nodes_from(range(len(self.layers)))
+        graph.add_edges_from((self.layer_index[p.source], self.layer_index[p.target]) for p in self.projections)
+        return graph
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the content (the name does not count)."""
+        meta, arrays = _to_arrays(self)
+        del meta["name"]
+        h = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+        for key in sorted(arrays):
+            h.update(key.encode())
+            h.update(np.ascontiguousarray(arrays[key]).tobytes())
+        return h.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Network) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def _to_arrays(network: Network) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    layers, projections = [], []
+    for i, layer in enumerate(network.layers):
+        layers.append({"name": layer.name, "size": layer.size, "kind": layer.kind})
+        arrays[f"activity_{i}"] = layer.activity
+    for i, p in enumerate(network.projections):
+        form = type(p.connectivity).__name__.lower()
+        projections.append({"source": p.source, "target": p.target, "form": form, "weight_bits": p.weight_bits})
+        if isinstance(p.connectivity, Sparse):
+            arrays[f"indptr_{i}"] = p.connectivity.indptr
+            arrays[f"indices_{i}"] = p.connectivity.indices
+    meta = {
+        "schema": SCHEMA,
+        "name": network.name,
+        "steps_per_inference": network.steps_per_inference,
+        "layers": layers,
+        "projections": projections,
+    }
+    return meta, arrays
+
+
+def save_network(network: Network, path: str | os.PathLike[str]) -> None:
+    """Write a network as one compressed `.npz` (no pickle inside)."""
+    meta, arrays = _to_arrays(network)
+    with whole_file(path) as temporary, open(temporary, "wb") as f:
+        np.savez_compressed(f, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
+
+
+def load_npz(path: str | os.PathLike[str]) -> Network:
+    """Read a network written by `save_network`; raises InputError with the file's name when it is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            meta = json.loads(str(data["meta"]))
+            if meta["schema"] != SCHEMA:
+                raise InputError(f"expected schema {SCHEMA}, got {meta['schema']}; save it again with this version")
+            layers = [
+                Layer(x["name"], x["size"], x["kind"], data[f"activity_{i}"]) for i, x in enumerate(meta["layers"])
+            ]
+            size = {layer.name: layer.size for layer in layers}
+            projections = []
+            for i, x in enumerate(meta["projections"]):
+                shape = (size[x["source"]], size[x["target"]])
+                connectivity: Connectivity = (
+                    Dense(*shape)
+                    if x["form"] == "dense"
+                    else Sparse(*shape, indptr=data[f"indptr_{i}"], indices=data[f"indices_{i}"])
+                )
+                projections.append(Projection(x["source"], x["target"], connectivity, x["weight_bits"]))
+            return Network(meta["name"], tuple(layers), tuple(projections), meta["steps_per_inference"])
+    except InputError as error:
+        raise InputError(f"network file '{path}': {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"network file '{path}': expected an .npz written by save_network, got something else ({reason})"
+        ) from error

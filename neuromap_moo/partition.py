@@ -1,0 +1,418 @@
+"""Partition: how many cores each layer gets, what each slice then costs, and the core graph that results.
+
+What a projection puts on its target depends only on the target's slice count, and what it sends only on the two slice
+counts; both are kept once computed, so a partition seen in parts before costs table look-ups.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromap_moo import kernels
+from neuromap_moo.errors import InputError
+from neuromap_moo.network import Network, SliceCounts
+from neuromap_moo.system import System
+
+#: Bytes of reach tables and message blocks kept before all are dropped and counted anew.
+CACHE_BYTES = 512 * 2**20
+
+#: Columns of CoreGraphs.loads.
+LOADS = (
+    "dendops_max",
+    "synops_max",
+    "synmem_reads_max",
+    "sent_max",
+    "received_max",
+    "dendops",
+    "synops",
+    "synmem_reads",
+    "messages",
+)
+
+
+def slice_bounds(size: int, n_slices: int) -> NDArray[np.int64]:
+    """Boundaries (n_slices + 1,) of contiguous slices whose sizes differ by at most 1, the larger ones first."""
+    base, rest = divmod(size, n_slices)
+    sizes = np.full(n_slices, base, dtype=np.int64)
+    sizes[:rest] += 1
+    return np.concatenate([[0], np.cumsum(sizes)])
+
+
+@dataclass(frozen=True, eq=False)
+class CoreGraph:
+    """The slices of one partition with their compute loads, and the messages between them, all per timestep.
+
+    `dendops`, `synops` and `synmem_reads` are (S,), slices of layer 0 first; edge e goes from slice `source[e]` to
+    slice `target[e]` with `messages[e]` messages, (E,) each.
+    """
+
+    layer_names: tuple[str, ...]
+    cores_per_layer: tuple[int, ...]
+    dendops: NDArray[np.float64]
+    synops: NDArray[np.float64]
+    synmem_reads: NDArray[np.float64]
+    source: NDArray[np.int32]
+    target: NDArray[np.int32]
+    messages: NDArray[np.float64]
+    steps_per_inference: int = 1
+    depth: int = 1
+    name: str = "core_graph"
+
+    @classmethod
+    def from_networkx(cls, graph: Any, name: str = "core_graph") -> CoreGraph:
+        """Take a networkx graph as a fixed partition: each node is a layer of one slice, in node order.
+
+        Node attributes dendops, synops and synmem_reads default to 0; every edge needs `messages`. An undirected edge
+        carries its messages both ways; parallel edges add up.
+        """
+        if graph.number_of_nodes() == 0:
+            raise InputError("core graph: expected at least one node, got an empty graph")
+        nodes = list(graph.nodes)
+        index = {node: i for i, node in enumerate(nodes)}
+        loads = {key: np.zeros(len(nodes)) for key in ("dendops", "synops", "synmem_reads")}
+        for key, values in loads.items():
+            for node, value in graph.nodes(data=key, default=0.0):
+                values[index[node]] = _amount(value, f"core graph, node {node!r}, {key}")
+        between: dict[tuple[int, int], float] = {}
+        for a, b, value in graph.to_directed().edges(data="messages"):
+            pair = (index[a], index[b])
+            between[pair] = between.get(pair, 0.0) + _amount(value, f"core graph, edge {a!r} -> {b!r}, messages")
+        edges = [(a, b, m) for (a, b), m in between.items() if m > 0]
+        return cls(
+            layer_names=tuple(str(node) for node in nodes),
+            cores_per_layer=(1,) * len(nodes),
+            dendops=loads["dendops"],
+            synops=loads["synops"],
+            synmem_reads=loads["synmem_reads"],
+            source=np.array([a for a, _, _ in edges], dtype=np.int32),
+            target=np.array([b for _, b, _ in edges], dtype=np.int32),
+            messages=np.array([m for _, _, m in edges], dtype=np.float64),
+            name=name,
+        )
+
+    @property
+    def n_slices(self) -> int:
+        """Slices, which is the number of cores the graph occupies."""
+        return len(self.dendops)
+
+    @property
+    def topological_order(self) -> tuple[int, ...]:
+        """Layer indices in the order given."""
+        return tuple(range(len(self.layer_names)))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the content (names do not count)."""
+        h = hashlib.sha256(repr((self.cores_per_layer, self.steps_per_inference, self.depth)).encode())
+        for array in (self.dendops, self.synops, self.synmem_reads, self.source, self.target, self.messages):
+            h.update(np.ascontiguousarray(array).tobytes())
+        return h.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CoreGraph) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+class CoreGraphs(NamedTuple):
+    """Several core graphs as one set of arrays, for the evaluators.
+
+    Edges of graph g are edge_start[g] to edge_start[g + 1]; `loads` (g, len(LOADS)) holds what no placement changes:
+    the largest and the summed load per core, and the messages in all.
+    """
+
+    edge_start: NDArray[np.int64]
+    source: NDArray[np.int32]
+    target: NDArray[np.int32]
+    messages: NDArray[np.float64]
+    loads: NDArray[np.float64]
+
+
+class LayerLoads(NamedTuple):
+    """What k slices of a layer hold and do per timestep, (k,) each, all incoming projections together."""
+
+    dendops: NDArray[np.float64]
+    synops: NDArray[np.float64]
+    synmem_reads: NDArray[np.float64]
+    words: NDArray[np.int64]
+
+
+class Partitioner:
+    """Cuts a network for the cores of a system; answers what every cores-per-layer vector costs.
+
+    Attributes
+    ----------
+    minimum, maximum
+        (L,) fewest and most cores of each layer. `fits[l][k]` says whether layer l in k slices fits its cores: a
+        finer cut can fail where a coarser one fits, since the boundaries move.
+
+    """
+
+    def __init__(self, network: Network, system: System) -> None:
+        self.network = network
+        self.layer_names = network.layer_names
+        self.layer_sizes = tuple(layer.size for layer in network.layers)
+        self.steps_per_inference = network.steps_per_inference
+        self.depth = network.depth
+        self.topological_order = network.topological_order
+        self.n_cores = system.usable_cores.size
+        self._synapse_words = system.synapse_words
+        self._neurons = system.neurons_per_core
+        self._ends = np.array(
+            [(network.layer_index[p.source], network.layer_index[p.target]) for p in network.projections],
+            dtype=np.int64,
+        ).reshape(-1, 2)
+        self._incoming = [np.flatnonzero(self._ends[:, 1] == i).tolist() for i in range(len(self.layer_names))]
+        self._counts: dict[tuple[int, int], SliceCounts] = {}
+        self._counts_bytes = 0
+        self._layer_loads: dict[tuple[int, int], LayerLoads] = {}
+        self._layer_extremes: dict[tuple[int, int], NDArray[np.float64]] = {}
+        self._block_start: dict[tuple[int, int, int], int] = {}
+        self._pool = np.empty(2**16)
+        self._pool_used = 0
+        self.fits = np.array([self._find_fits(i) for i in range(len(self.layer_names))])
+        self.minimum = self.fits.argmax(axis=1)
+        self.maximum = self.n_cores - self.fits[:, ::-1].argmax(axis=1)
+        if self.minimum.sum() > self.n_cores:
+            demand = sorted(zip(self.minimum, self.layer_names, strict=True), reverse=True)
+            shown = ", ".join(f"'{name}' {k}" for k, name in demand[:4]) + (", ..." if len(demand) > 4 else "")
+            raise InputError(
+                f"network '{network.name}' needs at least {self.minimum.sum()} cores ({shown}), system "
+                f"'{system.name}' has {self.n_cores} usable; take more chips or cores, or a sparser network"
+            )
+
+    def layer_loads(self, layer: int, n_slices: int) -> LayerLoads:
+        """Loads and synapse memory of each of `n_slices` slices of a layer."""
+        key = (layer, n_slices)
+        if key not in self._layer_loads:
+            dendops = np.diff(slice_bounds(self.layer_sizes[layer], n_slices)).astype(np.float64)
+            synops, reads, words = np.zeros(n_slices), np.zeros(n_slices), np.zeros(n_slices, dtype=np.int64)
+            for p in self._incoming[layer]:
+                counts = self._projection_counts(p, n_slices)
+                synops += counts.synops
+                reads += counts.synmem_reads
+                words += counts.words
+            self._layer_loads[key] = LayerLoads(dendops, synops, reads, words)
+        return self._layer_loads[key]
+
+    def messages(self, projection: int, k_source: int, k_target: int) -> NDArray[np.float64]:
+        """(k_source, k_target) messages per timestep that a projection sends from slice to slice."""
+        start = self._block(projection, k_source, k_target)
+        return self._pool[start : start + k_source * k_target].reshape(k_source, k_target).copy()
+
+    def core_graph(self, cores_per_layer: Sequence[int]) -> CoreGraph:
+        """Core graph of one partition."""
+        k = np.array([cores_per_layer], dtype=np.int64)
+        graphs = self.core_graphs(k)
+        loads = [self.layer_loads(i, int(n)) for i, n in enumerate(cores_per_layer)]
+        return CoreGraph(
+            layer_names=self.layer_names,
+            cores_per_layer=tuple(int(n) for n in cores_per_layer),
+            dendops=np.concatenate([x.dendops for x in loads]),
+            synops=np.concatenate([x.synops for x in loads]),
+            synmem_reads=np.concatenate([x.synmem_reads for x in loads]),
+            source=graphs.source,
+            target=graphs.target,
+            messages=graphs.messages,
+            steps_per_inference=self.steps_per_inference,
+            depth=self.depth,
+            name=self.network.name,
+        )
+
+    def core_graphs(self, cores_per_layer: NDArray[np.int64]) -> CoreGraphs:
+        """Core graphs of several partitions (g, L)."""
+        cores_per_layer = np.ascontiguousarray(cores_per_layer, dtype=np.int64)
+        if self._counts_bytes + 8 * self._pool_used > CACHE_BYTES:
+            self._counts.clear()
+            self._block_start.clear()
+            self._counts_bytes = self._pool_used = 0
+        block_start = np.empty((len(cores_per_layer), len(self._ends)), dtype=np.int64)
+        for p, (source, target) in enumerate(self._ends):
+            pairs, inverse = np.unique(cores_per_layer[:, [source, target]], axis=0, return_inverse=True)
+            starts = np.array([self._block(p, int(a), int(b)) for a, b in pairs], dtype=np.int64)
+            block_start[:, p] = starts[inverse.ravel()]
+        edge_start, edge_source, edge_target, messages, sums = kernels.assemble_graphs(
+            cores_per_layer, block_start, self._pool, self._ends[:, 0].copy(), self._ends[:, 1].copy()
+        )
+        # (g, L, 6): largest of the three loads, then their sums
+        extremes = np.array([[self._extremes(i, int(k)) for i, k in enumerate(row)] for row in cores_per_layer])
+        # Layer after layer, since numpy's order of summation depends on the shape and a mapping's metrics must not
+        # depend on what it is evaluated with.
+        summed = sum(extremes[:, i, 3:] for i in range(len(self.layer_names)))
+        loads = np.concatenate([extremes[:, :, :3].max(axis=1), sums[:, :2], summed, sums[:, 2:]], axis=1)
+        return CoreGraphs(edge_start, edge_source, edge_target, messages, loads)
+
+    def vendor_slice_counts(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Cores per layer (L,) by the vendor's rule, and a note where it had to be bent.
+
+        Start with one slice; while a slice needs a > capacity words, multiply the count by ceil(a / capacity), with
+        chunks of ceil(n / count), the last one short (recovered from public compile logs). The mapping is then cut in
+        equal slices, whose largest is the same; where a moved boundary makes that too large, the next count that fits
+        is taken.
+        """
+        counts, notes = [], []
+        for i, size in enumerate(self.layer_sizes):
+            k = 1
+            while True:
+                chunk = -(-size // k)
+                bounds = np.append(np.arange(0, size, chunk), size)
+                words = sum((self._count(p, bounds).words for p in self._incoming[i]), np.zeros(1, dtype=np.int64))
+                factor = max(-(-int(words.max()) // self._synapse_words), -(-chunk // self._neurons))
+                if factor <= 1 or chunk == 1:
+                    break
+                k *= factor
+            k = bounds.size - 1
+            if k <= self.n_cores and not self.fits[i, k]:
+                fitting = np.flatnonzero(self.fits[i, k:])
+                k = k + int(fitting[0]) if fitting.size else int(self.minimum[i])
+                notes.append(f"'{self.layer_names[i]}' moved to {k} slices, which fit when cut evenly")
+            counts.append(k)
+        if sum(counts) > self.n_cores:
+            notes = [f"the vendor's rule asks for {sum(counts)} cores of {self.n_cores}; minimum partition taken"]
+            return self.minimum.astype(np.int64), tuple(notes)
+        return np.array(counts, dtype=np.int64), tuple(notes)
+
+    def _count(self, projection: int, target_bounds: NDArray[np.int64]) -> SliceCounts:
+        p = self.network.projections[projection]
+        activity = self.network.layers[self._ends[projection, 0]].activity
+        return p.connectivity.counts(activity, p.weight_bits, target_bounds)
+
+    def _projection_counts(self, projection: int, k_target: int) -> SliceCounts:
+        key = (projection, k_target)
+        if key not in self._counts:
+            size = self.layer_sizes[self._ends[projection, 1]]
+            self._counts[key] = self._count(projection, slice_bounds(size, k_target))
+            self._counts_bytes += self._counts[key].reach.nbytes
+        return self._counts[key]
+
+    def _block(self, projection: int, k_source: int, k_target: int) -> int:
+        """Return where in the pool the message block of a projection begins; count it if it is not there."""
+        key = (projection, k_source, k_target)
+        if key not in self._block_start:
+            layer = self._ends[projection, 0]
+            block = kernels.message_block(
+                self._projection_counts(projection, k_target).reach,
+                self.network.layers[layer].activity,
+                slice_bounds(self.layer_sizes[layer], k_source),
+            )
+            end = self._pool_used + block.size
+            if end > self._pool.size:
+                self._pool = np.concatenate([self._pool, np.empty(max(self._pool.size, block.size))])
+            self._pool[self._pool_used : end] = block.ravel()
+            self._block_start[key] = self._pool_used
+            self._pool_used = end
+        return self._block_start[key]
+
+    def _extremes(self, layer: int, n_slices: int) -> NDArray[np.float64]:
+        key = (layer, n_slices)
+        if key not in self._layer_extremes:
+            loads = np.array(self.layer_loads(layer, n_slices)[:3])
+            self._layer_extremes[key] = np.concatenate([loads.max(axis=1), loads.sum(axis=1)])
+        return self._layer_extremes[key]
+
+    def _find_fits(self, layer: int) -> NDArray[np.bool_]:
+        """(n_cores + 1,): does the layer fit in k slices.
+
+        The search starts at a lower bound: cutting a row of synapses never saves words, so k >= words(1) / capacity.
+        It ends where every two neighbouring slices together fit one core: each slice of a finer cut lies within two
+        such neighbours, so it fits as well.
+        """
+        size, name = self.layer_sizes[layer], self.layer_names[layer]
+        fits = np.zeros(self.n_cores + 1, dtype=np.bool_)
+        most = min(size, self.n_cores)
+        fewest = max(1, -(-size // self._neurons), -(-int(self.layer_loads(layer, 1).words[0]) // self._synapse_words))
+        for k in range(fewest, most + 1):
+            words = self.layer_loads(layer, k).words
+            fits[k] = words.max() <= self._synapse_words
+            if k == most or (words[:-1] + words[1:]).max(initial=words[0]) <= self._synapse_words:
+                fits[k : most + 1] |= fits[k]
+                break
+        if not fits.any():
+            if fewest > most and most == self.n_cores:
+                raise InputError(
+                    f"layer '{name}' ({size} neurons) needs at least {fewest} cores, the system has {most} usable; "
+                    "take more chips or cores, or a sparser network"
+                )
+            needed = int(self.layer_loads(layer, most).words.max())
+            raise InputError(
+                f"layer '{name}' ({size} neurons): even in {most} slices one needs {needed} synapse words, a core "
+                f"holds {self._synapse_words}; lower the fan-in or weight_bits, or raise the capacity"
+            )
+        return fits
+
+
+class FixedPartitioner:
+    """The one partition of a given core graph, behind the interface of `Partitioner`."""
+
+    def __init__(self, graph: CoreGraph, system: System) -> None:
+        self.graph = graph
+        self.layer_names = graph.layer_names
+        self.layer_sizes = graph.cores_per_layer
+        self.steps_per_inference = graph.steps_per_inference
+        self.depth = graph.depth
+        self.topological_order = graph.topological_order
+        self.n_cores = system.usable_cores.size
+        if graph.n_slices > self.n_cores:
+            raise InputError(
+                f"core graph '{graph.name}' has {graph.n_slices} slices, system '{system.name}' has {self.n_cores} "
+                "usable cores; take a larger system"
+            )
+        self.minimum = self.maximum = np.array(graph.cores_per_layer)
+        self.fits = np.arange(self.n_cores + 1) == self.minimum[:, None]
+        loads = np.array([graph.dendops, graph.synops, graph.synmem_reads])
+        sent = np.bincount(graph.source, graph.messages, graph.n_slices)
+        received = np.bincount(graph.target, graph.messages, graph.n_slices)
+        row = [*loads.max(axis=1), sent.max(), received.max(), *loads.sum(axis=1), graph.messages.sum()]
+        self._graphs = CoreGraphs(
+            np.array([0, graph.source.size]), graph.source, graph.target, graph.messages, np.array([row])
+        )
+
+    def core_graph(self, cores_per_layer: Sequence[int]) -> CoreGraph:
+        """Return the core graph."""
+        return self.graph
+
+    def core_graphs(self, cores_per_layer: NDArray[np.int64]) -> CoreGraphs:
+        """Return the one core graph; all rows of (g, L) are equal."""
+        n = len(cores_per_layer)
+        if n == 1:
+            return self._graphs
+        one = self._graphs
+        return CoreGraphs(
+            np.arange(n + 1) * one.source.size,
+            np.tile(one.source, n),
+            np.tile(one.target, n),
+            np.tile(one.messages, n),
+            np.tile(one.loads, (n, 1)),
+        )
+
+    def vendor_slice_counts(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Return the fixed partition; there is nothing to cut."""
+        return self.minimum, ()
+
+
+AnyPartitioner = Partitioner | FixedPartitioner
+
+
+def partitioner_for(network: Network | CoreGraph, system: System) -> AnyPartitioner:
+    """Return what cuts this network (or takes this core graph as it is) for this system."""
+    if isinstance(network, CoreGraph):
+        return FixedPartitioner(network, system)
+    return Partitioner(network, system)
+
+
+def _amount(value: Any, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number) or number < 0:
+        raise InputError(f"{where}: expected a finite number >= 0, got {value!r}")
+    return number

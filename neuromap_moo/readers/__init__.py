@@ -1,0 +1,42 @@
+"""Read a network from a file, or generate one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from neuromap_moo.errors import InputError
+from neuromap_moo.network import Network, load_npz
+from neuromap_moo.readers.generate import lognormal_activity, sparse_mlp
+from neuromap_moo.readers.netx import read_net
+
+__all__ = ["load_network", "lognormal_activity", "sparse_mlp"]
+
+ENDINGS = (".npz", ".net")
+
+
+def load_network(
+    path: str | Path,
+    activity: float = 0.2,
+    activity_sigma: float = 0.5,
+    steps_per_inference: int | None = None,
+    seed: int = 0,
+) -> Network:
+    """Read a network; its format is known by the file's ending.
+
+    `.npz` (written by `save_network`) holds its own activity and steps per inference, and the activity arguments do
+    not apply. `.net` (lava-dl) holds neither: `activity` and `activity_sigma` describe it, one step is the default.
+    """
+    path = Path(path)
+    if path.suffix not in ENDINGS:
+        raise InputError(f"network file '{path}': expected an ending {' or '.join(ENDINGS)}, got '{path.suffix}'")
+    if not path.is_file():
+        raise InputError(f"network file '{path}': no such file; give network.path a path from '{Path.cwd()}'")
+    if path.stat().st_size == 0:
+        raise InputError(f"network file '{path}': the file is empty; write or copy it again")
+    if path.suffix == ".net":
+        return read_net(path, activity, activity_sigma, steps_per_inference or 1, seed)
+    network = load_npz(path)
+    if steps_per_inference is not None:
+        network = dataclasses.replace(network, steps_per_inference=steps_per_inference)
+    return network

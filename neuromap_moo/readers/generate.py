@@ -1,0 +1,88 @@
+"""Generated networks for studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromap_moo.errors import InputError
+from neuromap_moo.network import Layer, Network, Projection, Sparse
+
+
+def lognormal_activity(
+    size: int, mean: float, sigma: float, rng: np.random.Generator, maximum: float = 1.0
+) -> NDArray[np.float64]:
+    """Draw activity (size,) in messages per neuron and timestep with a log-normal spread around `mean`.
+
+    `sigma` is the standard deviation of the logarithm; 0 gives every neuron the mean. The draw is scaled so that the
+    layer's mean is exact and then cut at `maximum` (a neuron sends at most one message per timestep by default), which
+    lowers the mean a little when the spread is wide.
+    """
+    if not (np.isfinite(mean) and 0 <= mean <= maximum):
+        raise InputError(f"activity: expected a mean in 0..{maximum:g} messages per neuron and timestep, got {mean}")
+    if not (np.isfinite(sigma) and sigma >= 0):
+        raise InputError(f"activity_sigma: expected a number >= 0, got {sigma}")
+    draw = rng.lognormal(0.0, sigma, size)
+    return np.asarray(np.minimum(draw * (mean / draw.mean()), maximum), dtype=np.float64)
+
+
+def sparse_mlp(
+    sizes: Sequence[int],
+    density: float | Sequence[float],
+    activity: float | Sequence[float] = 0.2,
+    activity_sigma: float = 0.5,
+    weight_bits: int = 8,
+    steps_per_inference: int = 1,
+    seed: int = 0,
+    name: str = "sparse_mlp",
+) -> Network:
+    """Generate a multi-layer perceptron with unstructured sparse weights.
+
+    Parameters
+    ----------
+    sizes
+        Neurons per layer, input first.
+    density
+        Share of the possible synapses that exist, for all projections or one value each; the number of synapses is
+        exactly round(density * n_source * n_target), drawn without replacement.
+    activity
+        Mean messages per neuron and timestep, for all layers or one value each (see `lognormal_activity`).
+    activity_sigma
+        Spread of the activity within a layer.
+
+    """
+    sizes = [int(n) for n in sizes]
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise InputError(f"sizes: expected at least two layers of at least one neuron, got {sizes}")
+    densities = _one_each("density", density, len(sizes) - 1, "projection")
+    activities = _one_each("activity", activity, len(sizes), "layer")
+    rng = np.random.default_rng(seed)
+    names = ["input", *(f"hidden_{i}" for i in range(1, len(sizes) - 1)), "output"]
+    layers = [
+        Layer(names[i], n, "input" if i == 0 else "lif", lognormal_activity(n, activities[i], activity_sigma, rng))
+        for i, n in enumerate(sizes)
+    ]
+    projections = []
+    for i, d in enumerate(densities):
+        if not 0 < d <= 1:
+            raise InputError(f"density: expected a share in (0, 1], got {d} for projection {i}")
+        n_source, n_target = sizes[i], sizes[i + 1]
+        n_synapses = round(d * n_source * n_target)
+        cells = np.sort(rng.choice(n_source * n_target, size=n_synapses, replace=False, shuffle=False))
+        rows, columns = np.divmod(cells, n_target)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_source))])
+        connectivity = Sparse(n_source, n_target, indptr, columns)
+        projections.append(Projection(names[i], names[i + 1], connectivity, weight_bits))
+    return Network(name, tuple(layers), tuple(projections), steps_per_inference)
+
+
+def _one_each(what: str, value: float | Sequence[float], n: int, item: str) -> list[float]:
+    try:
+        values = [float(value)] * n if isinstance(value, (int, float)) else [float(v) for v in value]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: expected a number or a list of {n} numbers, got {value!r}") from error
+    if len(values) != n:
+        raise InputError(f"{what}: expected one value per {item} ({n}), got {len(values)}")
+    return values

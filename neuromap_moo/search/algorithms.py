@@ -1,0 +1,188 @@
+"""Search algorithms by name, each a pymoo Algorithm that is asked for mappings and told their objectives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pymoo.algorithms.moo.nsga2 import NSGA2, RankAndCrowdingSurvival, binary_tournament
+from pymoo.algorithms.moo.nsga3 import NSGA3, comp_by_cv_then_random
+from pymoo.core.algorithm import Algorithm
+from pymoo.core.population import Population
+from pymoo.operators.selection.tournament import TournamentSelection
+from pymoo.util.ref_dirs import get_reference_directions
+
+from neuromap_moo.errors import InputError, did_you_mean
+from neuromap_moo.search.encoding import Genomes
+from neuromap_moo.search.operators import MOVES, mutate
+from neuromap_moo.search.problem import MappingProblem, operators
+
+
+@dataclass(frozen=True)
+class PopulationOptions:
+    """Options of nsga2, nsga3 and random: mappings per generation."""
+
+    population: int = 100
+
+
+@dataclass(frozen=True)
+class ESOptions:
+    """Options of the nested evolution strategy: both (1 + lambda), and how long the inner one runs."""
+
+    partition_offspring: int = 8
+    placement_offspring: int = 2
+    placement_generations: int = 2
+
+
+class RandomSearch(Algorithm):
+    """Random genotypes, generation after generation."""
+
+    def __init__(self, population: int) -> None:
+        super().__init__()
+        self.population = population
+
+    def _draw(self) -> Population:
+        return Population.new("X", self.problem.encoding.random(self.population, self.random_state))
+
+    def _initialize_infill(self) -> Population:
+        return self._draw()
+
+    def _infill(self) -> Population:
+        return self._draw()
+
+    def _advance(self, infills: Population | None = None, **kwargs: Any) -> None:
+        self.pop = infills
+
+
+class NestedES(Algorithm):
+    """The nested (1 + lambda) evolution strategy of arXiv 2602.04717, on the first objective alone.
+
+    The outer strategy mutates the partition (each layer keeps its cores); every partition offspring then gets a few
+    generations of an inner strategy that mutates only the placement (swap, inversion, scramble). Ties go to the
+    offspring. It starts from the vendor's default; the paper's parameters are not public, these are ours.
+    """
+
+    PARTITION = np.array([float(m in ("resize", "shift")) for m in MOVES])
+    PLACEMENT = np.array([float(m in ("swap", "inversion", "scramble")) for m in MOVES])
+
+    def __init__(self, options: ESOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.outer: tuple[Genomes, float] | None = None  # parent of the partition strategy
+        self.offspring: tuple[Genomes, float] | None = None  # best partition offspring of this outer generation
+        self.inner: tuple[Genomes, float] | None = None  # parent of the running placement strategy
+        self.inner_generation = 0
+        self.partitions_tried = 0
+
+    def _initialize_infill(self) -> Population:
+        default = self.problem.named_baselines["vendor_default"].mapping
+        return Population.new("X", self.problem.encoding.encode([default]))
+
+    def _initialize_advance(self, infills: Population | None = None, **kwargs: Any) -> None:
+        self.outer = self._best(infills)
+
+    def _infill(self) -> Population:
+        e = self.problem.encoding
+        if self.inner is None:
+            parent = self.outer[0]  # type: ignore[index]
+            if not e.has_fixed_partition:
+                parent = mutate(e, parent[None], self.PARTITION, self.random_state)[0]
+            children = np.tile(parent, (self.options.placement_offspring, 1))
+            # The first child keeps the placement that the new partition inherits.
+            children[1:] = mutate(e, children[1:], self.PLACEMENT, self.random_state)
+        else:
+            parents = np.tile(self.inner[0], (self.options.placement_offspring, 1))
+            children = mutate(e, parents, self.PLACEMENT, self.random_state)
+        return Population.new("X", children)
+
+    def _advance(self, infills: Population | None = None, **kwargs: Any) -> None:
+        self.pop = infills
+        best = self._best(infills)
+        if self.inner is None or best[1] <= self.inner[1]:
+            self.inner = best
+        self.inner_generation += 1
+        if self.inner_generation < self.options.placement_generations:
+            return
+        if self.offspring is None or self.inner[1] <= self.offspring[1]:
+            self.offspring = self.inner
+        self.inner, self.inner_generation = None, 0
+        self.partitions_tried += 1
+        if self.partitions_tried == self.options.partition_offspring:
+            if self.offspring[1] <= self.outer[1]:  # type: ignore[index]
+                self.outer = self.offspring
+            self.offspring, self.partitions_tried = None, 0
+
+    @staticmethod
+    def _best(infills: Any) -> tuple[Genomes, float]:
+        F = infills.get("F")[:, 0]
+        i = int(F.argmin())
+        return infills[i].X, float(F[i])
+
+
+def reference_directions(n_objectives: int, population: int) -> NDArray[np.float64]:
+    """Evenly spread directions (at most `population`, n_objectives) after Das and Dennis (1998)."""
+    if n_objectives == 1:
+        return np.ones((1, 1))
+    n = 1
+    while math.comb(n + n_objectives, n_objectives - 1) <= population:
+        n += 1
+    directions: NDArray[np.float64] = get_reference_directions("das-dennis", n_objectives, n_partitions=n)
+    return directions
+
+
+# pymoo's default operators, survivals and selections are shared between all instances in a process, so each
+# algorithm gets its own.
+def _nsga2(problem: MappingProblem, options: PopulationOptions) -> Algorithm:
+    return NSGA2(
+        pop_size=options.population,
+        selection=TournamentSelection(func_comp=binary_tournament),
+        survival=RankAndCrowdingSurvival(),
+        output=None,
+        **operators(problem),
+    )
+
+
+def _nsga3(problem: MappingProblem, options: PopulationOptions) -> Algorithm:
+    return NSGA3(
+        ref_dirs=reference_directions(problem.n_obj, options.population),
+        pop_size=options.population,
+        selection=TournamentSelection(func_comp=comp_by_cv_then_random),
+        output=None,
+        **operators(problem),
+    )
+
+
+def _random(problem: MappingProblem, options: PopulationOptions) -> Algorithm:
+    return RandomSearch(options.population)
+
+
+def _es(problem: MappingProblem, options: ESOptions) -> Algorithm:
+    return NestedES(options)
+
+
+ALGORITHMS: dict[str, tuple[type, Callable[[MappingProblem, Any], Algorithm]]] = {
+    "nsga2": (PopulationOptions, _nsga2),
+    "nsga3": (PopulationOptions, _nsga3),
+    "random": (PopulationOptions, _random),
+    "es": (ESOptions, _es),
+}
+
+
+def make_algorithm(name: str, problem: MappingProblem, options: Mapping[str, Any] | None = None) -> Algorithm:
+    """Make a fresh algorithm by name; raises InputError for an unknown name or option."""
+    if name not in ALGORITHMS:
+        raise InputError(f"algorithm: no '{name}'{did_you_mean(name, ALGORITHMS)}")
+    options_type, make = ALGORITHMS[name]
+    known = [f.name for f in fields(options_type)]
+    for key, value in (options or {}).items():
+        if key not in known:
+            raise InputError(f"algorithm '{name}': unknown option '{key}'{did_you_mean(key, known)}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < (2 if key == "population" else 1):
+            raise InputError(
+                f"algorithm '{name}', {key}: expected a whole number >= 1 (population >= 2), got {value!r}"
+            )
+    return make(problem, options_type(**(options or {})))

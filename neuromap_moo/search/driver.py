@@ -1,0 +1,225 @@
+"""The search loop: an exact budget, an archive of all non-dominated mappings seen, checkpoint and resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+from pymoo.core.algorithm import Algorithm
+from pymoo.core.termination import NoTermination
+
+from neuromap_moo.errors import InputError
+from neuromap_moo.evaluate import MAXIMISED
+from neuromap_moo.files import whole_file
+from neuromap_moo.mapping import Mapping as CoreMapping
+from neuromap_moo.search.algorithms import make_algorithm
+from neuromap_moo.search.encoding import Genomes
+from neuromap_moo.search.problem import MappingProblem
+
+CHECKPOINT_SCHEMA = 1
+CHECKPOINT_SECONDS = 2.0
+
+#: Objectives are compared at this many significant digits: mirrored placements differ by rounding alone, and must
+#: neither dominate each other nor fill the front.
+SIGNIFICANT_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a search ends: at this many evaluations, after this many seconds, or whichever comes first."""
+
+    evaluations: int | None = 20_000
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        n, s = self.evaluations, self.seconds
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+            raise InputError(f"budget.evaluations: expected a whole number >= 1 or null, got {n!r}")
+        if s is not None and (isinstance(s, bool) or not isinstance(s, (int, float)) or not 0 < s < float("inf")):
+            raise InputError(f"budget.seconds: expected a number > 0 or null, got {s!r}")
+        if n is None and s is None:
+            raise InputError("budget: expected evaluations or seconds, got null for both; set one of them")
+
+
+@dataclass
+class SearchState:
+    """Everything a search needs to go on: what is written to the checkpoint.
+
+    The archive holds genotypes (n, V) and their minimised objectives (n, m). `history` has one row per generation:
+    evaluations, seconds, hypervolume and the best value of each objective.
+    """
+
+    algorithm: Algorithm
+    archive_X: Genomes
+    archive_F: NDArray[np.float64]
+    evaluations: int = 0
+    seconds: float = 0.0
+    history: list[tuple[float, ...]] = field(default_factory=list)
+    kept: list[tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.float64]]] = field(default_factory=list)
+    ended: str = ""  #: why the search ended; empty while it has not
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found; mappings are sorted by the first objective, then the next.
+
+    `evaluated` is None or, where they were asked for, all evaluated mappings: cores_per_layer (n, L), the cores of
+    all slices one mapping after the other, and the objectives (n, m).
+    """
+
+    mappings: tuple[CoreMapping, ...]
+    history: NDArray[np.float64]
+    evaluations: int
+    seconds: float
+    ended: str
+    evaluated: dict[str, NDArray[Any]] | None = None
+
+
+def search_mappings(
+    problem: MappingProblem,
+    algorithm: str = "nsga2",
+    options: Mapping[str, Any] | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    fingerprint: str = "",
+    keep_evaluations: bool = False,
+    on_generation: Callable[[SearchState], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> SearchResult:
+    """Search a problem and return all non-dominated mappings seen.
+
+    Parameters
+    ----------
+    checkpoint
+        File written every few seconds. Where it exists, the search goes on from it and ends as if it had never been
+        broken off; its fingerprint must be the one given. The caller removes it when the results are safe.
+    fingerprint
+        Identifies the problem, algorithm and budget.
+    should_stop
+        Asked after each generation; True ends the search with what it has found, and a last checkpoint.
+
+    """
+    budget = budget or Budget()
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed: expected a whole number >= 0, got {seed!r}")
+    if checkpoint is not None and checkpoint.exists():
+        state = load_checkpoint(checkpoint, fingerprint)
+        state.algorithm.problem = problem
+    else:
+        state = SearchState(
+            make_algorithm(algorithm, problem, options),
+            np.empty((0, problem.n_var), dtype=np.int64),
+            np.empty((0, problem.n_obj)),
+        )
+        state.algorithm.setup(problem, termination=NoTermination(), seed=seed)
+    started = time.perf_counter() - state.seconds
+    last_checkpoint = float("-inf")
+    while not state.ended:
+        _advance(problem, state, budget, keep_evaluations)
+        state.seconds = time.perf_counter() - started
+        front = moocore.hypervolume(problem.normalised(state.archive_F), ref=np.ones(problem.n_obj))
+        state.history.append((state.evaluations, state.seconds, float(front), *_best(problem, state.archive_F)))
+        if state.evaluations == budget.evaluations:
+            state.ended = "evaluations"
+        elif budget.seconds is not None and state.seconds >= budget.seconds:
+            state.ended = "seconds"
+        if on_generation is not None:
+            on_generation(state)
+        stop = not state.ended and should_stop is not None and should_stop()
+        if checkpoint is not None and (
+            stop or state.ended or time.perf_counter() - last_checkpoint > CHECKPOINT_SECONDS
+        ):
+            save_checkpoint(checkpoint, state, fingerprint)
+            last_checkpoint = time.perf_counter()
+        if stop:
+            break
+    return _result(problem, state, keep_evaluations)
+
+
+def add_to_archive(
+    X: Genomes, F: NDArray[np.float64], new_X: Genomes, new_F: NDArray[np.float64]
+) -> tuple[Genomes, NDArray[np.float64]]:
+    """Return the non-dominated of both sets; of equal objective vectors the first stays."""
+    all_X, all_F = np.concatenate([X, new_X]), np.concatenate([F, new_F])
+    keep = moocore.is_nondominated(round_significant(all_F), keep_weakly=False)
+    return all_X[keep], all_F[keep]
+
+
+def round_significant(F: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round to SIGNIFICANT_DIGITS."""
+    with np.errstate(divide="ignore"):
+        exponent = np.where(F == 0, 0.0, np.floor(np.log10(np.abs(F))))
+    scale = 10.0 ** (SIGNIFICANT_DIGITS - 1 - exponent)
+    return np.asarray(np.rint(F * scale) / scale)
+
+
+def save_checkpoint(path: Path, state: SearchState, fingerprint: str) -> None:
+    """Write a checkpoint, whole or not at all; the problem is left out and given back on resume."""
+    problem, state.algorithm.problem = state.algorithm.problem, None
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_bytes(cloudpickle.dumps((CHECKPOINT_SCHEMA, fingerprint, state)))
+    finally:
+        state.algorithm.problem = problem
+
+
+def load_checkpoint(path: Path, fingerprint: str) -> SearchState:
+    """Read a checkpoint; raises InputError where it belongs to another search."""
+    try:
+        schema, found, state = cloudpickle.loads(path.read_bytes())
+    except Exception as error:  # a pickle can fail in any way
+        raise InputError(
+            f"checkpoint '{path}': cannot be read ({type(error).__name__}); start over with overwrite=true"
+        ) from error
+    if schema != CHECKPOINT_SCHEMA or found != fingerprint or not isinstance(state, SearchState):
+        raise InputError(
+            f"checkpoint '{path}': belongs to a different search (network, system, algorithm, budget or seed); "
+            "repeat the command it was started with, choose another output, or start over with overwrite=true"
+        )
+    return state
+
+
+def _advance(problem: MappingProblem, state: SearchState, budget: Budget, keep_evaluations: bool) -> None:
+    asked = state.algorithm.ask()
+    if asked is None or len(asked) == 0:
+        state.ended = "exhausted"  # no mapping can be made that is not in the population already
+        return
+    if budget.evaluations is not None:
+        asked = asked[: budget.evaluations - state.evaluations]
+    state.algorithm.evaluator.eval(problem, asked)
+    X, F = asked.get("X").astype(np.int64), asked.get("F")
+    state.evaluations += len(X)
+    state.archive_X, state.archive_F = add_to_archive(state.archive_X, state.archive_F, X, F)
+    if keep_evaluations:
+        batch = problem.encoding.decode(X)
+        placed = batch.core_of_slice[batch.core_of_slice >= 0]
+        state.kept.append((batch.cores_per_layer.astype(np.int16), placed.astype(np.int16), F))
+    # Seconds and joules are tiny numbers, and pymoo's NSGA-III takes spans under 1e-6 for zero.
+    asked.set("F", problem.normalised(F))
+    state.algorithm.tell(infills=asked)
+
+
+def _best(problem: MappingProblem, F: NDArray[np.float64]) -> list[float]:
+    signs = [-1.0 if name in MAXIMISED else 1.0 for name in problem.objectives]
+    return list((F.min(axis=0) * signs).tolist())
+
+
+def _result(problem: MappingProblem, state: SearchState, keep_evaluations: bool) -> SearchResult:
+    order = np.lexsort(state.archive_F.T[::-1])
+    mappings = problem.encoding.decode(state.archive_X[order]).unstack()
+    evaluated = None
+    if keep_evaluations:
+        k, cores, F = (np.concatenate(parts) for parts in zip(*state.kept, strict=True))
+        evaluated = {"cores_per_layer": k, "core_of_slice": cores, "objectives": F}
+    return SearchResult(
+        tuple(mappings), np.array(state.history), state.evaluations, state.seconds, state.ended, evaluated
+    )

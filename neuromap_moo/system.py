@@ -1,0 +1,452 @@
+"""Systems: chips, routers, cores, links, capacities and costs, and where each number comes from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from neuromap_moo.errors import InputError, did_you_mean
+from neuromap_moo.files import config_folder
+
+KINDS = ("published", "derived", "assumed")
+COMBINE = ("max", "max_plus_barrier")
+MESH_CLASSES = ("mesh_x", "mesh_y", "chip")  #: classes of the links between routers; a link's class is its index here
+LINK_CLASSES = (*MESH_CLASSES, "inject", "eject")
+BARRIER = "t_barrier_s"
+
+#: Every cost by its full name and unit; t_barrier_s has one entry per number of chips beside these.
+COST_UNITS = {
+    "t_dendop_s": "s",
+    "t_synop_s": "s",
+    "t_synmem_s": "s",
+    "message_bits": "bit",
+    **{f"bandwidth_bit_per_s.{c}": "bit/s" for c in LINK_CLASSES},
+    "e_dendop_j": "J",
+    "e_synop_j": "J",
+    "e_synmem_j": "J",
+    "e_message_j": "J",
+    **{f"e_link_j.{c}": "J" for c in LINK_CLASSES},
+    "p_chip_w": "W",
+    "p_core_w": "W",
+}
+CAPACITY_UNITS = {"synapse_words": "word", "neurons": "neuron"}
+
+#: Routes are tabled for every pair of routers; this many take about 90 MB.
+MAXIMUM_ROUTERS = 2048
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number with its unit, its source and how well it is known (published, derived or assumed)."""
+
+    value: float
+    unit: str
+    source: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A grid of chips, each a grid of routers with a few cores; dimension-order routing, x first.
+
+    `width` and `height` are routers per chip, `chips_x` and `chips_y` chips in the system.
+    """
+
+    width: int
+    height: int
+    cores_per_router: int = 1
+    chips_x: int = 1
+    chips_y: int = 1
+    source: str = "given by the caller"
+    kind: str = "assumed"
+
+
+class Links(NamedTuple):
+    """Directed links between routers, (n_links,) each; `link_class` is an index into MESH_CLASSES."""
+
+    source: NDArray[np.int32]
+    target: NDArray[np.int32]
+    link_class: NDArray[np.int32]
+
+
+class Routes(NamedTuple):
+    """Route from router a to router b as intervals of link numbers.
+
+    Pair a * n_routers + b uses the intervals start[pair] to start[pair + 1]; interval j is links first[j] to
+    stop[j] - 1.
+    """
+
+    start: NDArray[np.int32]
+    first: NDArray[np.int32]
+    stop: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A spatial accelerator: topology, core masks, capacities and costs. Compared by content digest."""
+
+    name: str
+    topology: Mesh
+    capacities: Mapping[str, Constant]
+    costs: Mapping[str, Constant]
+    masked_cores: tuple[int, ...] = ()
+    combine: str = "max"
+
+    def __post_init__(self) -> None:
+        """Check every part; the message names the system and the key."""
+        where = f"system '{self.name}'"
+        t = self.topology
+        for key in ("width", "height", "cores_per_router", "chips_x", "chips_y"):
+            value = getattr(t, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{where}, topology.{key}: expected a whole number >= 1, got {value!r}")
+        if self.n_routers > MAXIMUM_ROUTERS:
+            raise InputError(
+                f"{where}, topology: expected at most {MAXIMUM_ROUTERS} routers, got {self.n_routers}; "
+                "use fewer chips or more cores per router"
+            )
+        if self.combine not in COMBINE:
+            raise InputError(f"{where}, combine: got '{self.combine}'{did_you_mean(self.combine, COMBINE)}")
+        object.__setattr__(self, "masked_cores", tuple(sorted({_whole(c, where) for c in self.masked_cores})))
+        bad = [c for c in self.masked_cores if not 0 <= c < self.n_cores]
+        if bad:
+            raise InputError(f"{where}, masked_cores: expected core ids in 0..{self.n_cores - 1}, got {bad}")
+        if len(self.masked_cores) == self.n_cores:
+            raise InputError(f"{where}, masked_cores: all {self.n_cores} cores are masked; leave some to use")
+        _check_constants(f"{where}, capacities", self.capacities, CAPACITY_UNITS, lambda key: True)
+        barriers = {key: "s" for key in self.costs if key.startswith(BARRIER + ".")}
+        if f"{BARRIER}.chips_1" not in barriers:
+            raise InputError(f"{where}, costs.{BARRIER}.chips_1: missing; expected the barrier time of one chip in s")
+        for key in barriers:
+            if not key.rpartition("chips_")[2].isdigit():
+                raise InputError(f"{where}, costs.{key}: expected keys chips_1, chips_2, ... for the number of chips")
+        divisors = ("message_bits", *(key for key in COST_UNITS if key.startswith("bandwidth")))
+        _check_constants(f"{where}, costs", self.costs, COST_UNITS | barriers, lambda key: key in divisors)
+
+    def cost(self, key: str) -> float:
+        """Value of a cost by its full name, e.g. ``t_synop_s`` or ``e_link_j.chip``."""
+        return self.costs[key].value
+
+    @property
+    def synapse_words(self) -> int:
+        """Synapse memory of a core in 64-bit words."""
+        return int(self.capacities["synapse_words"].value)
+
+    @property
+    def neurons_per_core(self) -> int:
+        """Neurons a core can hold."""
+        return int(self.capacities["neurons"].value)
+
+    @property
+    def n_chips(self) -> int:
+        """Chips in the system."""
+        return self.topology.chips_x * self.topology.chips_y
+
+    @property
+    def n_routers(self) -> int:
+        """Routers of all chips."""
+        return self.n_chips * self.topology.width * self.topology.height
+
+    @property
+    def n_cores(self) -> int:
+        """Cores of all chips, masked ones included."""
+        return self.n_routers * self.topology.cores_per_router
+
+    @cached_property
+    def usable_cores(self) -> NDArray[np.int32]:
+        """Core ids that are not masked, ascending."""
+        return np.setdiff1d(np.arange(self.n_cores, dtype=np.int32), np.array(self.masked_cores, dtype=np.int32))
+
+    @cached_property
+    def router_of_core(self) -> NDArray[np.int32]:
+        """(n_cores,) router id of each core."""
+        return np.arange(self.n_cores, dtype=np.int32) // np.int32(self.topology.cores_per_router)
+
+    @cached_property
+    def chip_of_router(self) -> NDArray[np.int32]:
+        """(n_routers,) chip id of each router."""
+        return np.arange(self.n_routers, dtype=np.int32) // np.int32(self.topology.width * self.topology.height)
+
+    @cached_property
+    def router_xy(self) -> NDArray[np.int32]:
+        """(n_routers, 2) global mesh coordinates of each router."""
+        t = self.topology
+        chip, local = np.divmod(np.arange(self.n_routers, dtype=np.int32), t.width * t.height)
+        local_y, local_x = np.divmod(local, t.width)
+        chip_y, chip_x = np.divmod(chip, t.chips_x)
+        xy = np.stack([chip_x * t.width + local_x, chip_y * t.height + local_y], axis=1)
+        return xy.astype(np.int32)
+
+    @cached_property
+    def links(self) -> Links:
+        """Directed links between routers.
+
+        Numbered so that the links of one row (or column) in one direction follow each other: east, west, south,
+        north, which makes every dimension-order route at most two intervals.
+        """
+        t = self.topology
+        columns, rows = t.width * t.chips_x, t.height * t.chips_y
+        router = np.empty((rows, columns), dtype=np.int32)
+        router[self.router_xy[:, 1], self.router_xy[:, 0]] = np.arange(self.n_routers)
+        west_end, east_end = router[:, :-1].ravel(), router[:, 1:].ravel()
+        north_end, south_end = router[:-1, :].T.ravel(), router[1:, :].T.ravel()
+        source = np.concatenate([west_end, east_end, north_end, south_end])
+        target = np.concatenate([east_end, west_end, south_end, north_end])
+        link_class = np.repeat(np.array([0, 1], dtype=np.int32), [2 * west_end.size, 2 * north_end.size])
+        link_class[self.chip_of_router[source] != self.chip_of_router[target]] = MESH_CLASSES.index("chip")
+        return Links(source, target, link_class)
+
+    @cached_property
+    def routes(self) -> Routes:
+        """Dimension-order routes, all of x first, then y, on global coordinates (DESIGN 4.2)."""
+        t = self.topology
+        columns, rows = t.width * t.chips_x, t.height * t.chips_y
+        n_x, n_y = rows * (columns - 1), columns * (rows - 1)
+        x, y = self.router_xy[:, 0], self.router_xy[:, 1]
+        x1, x2 = (a.ravel() for a in np.meshgrid(x, x, indexing="ij"))
+        y1, y2 = (a.ravel() for a in np.meshgrid(y, y, indexing="ij"))
+        row = y1 * (columns - 1) + np.where(x2 < x1, n_x, 0)
+        column = 2 * n_x + x2 * (rows - 1) + np.where(y2 < y1, n_y, 0)
+        first = np.stack([row + np.minimum(x1, x2), column + np.minimum(y1, y2)], axis=1)
+        stop = np.stack([row + np.maximum(x1, x2), column + np.maximum(y1, y2)], axis=1)
+        used = stop > first
+        start = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
+        return Routes(start.astype(np.int32), first[used].astype(np.int32), stop[used].astype(np.int32))
+
+    def per_link(self, cost: str) -> NDArray[np.float64]:
+        """(n_links,) value of a cost that has one number per link class, e.g. ``e_link_j``."""
+        return np.array([self.cost(f"{cost}.{c}") for c in MESH_CLASSES])[self.links.link_class]
+
+    def barrier_s(self, chips: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Barrier time for numbers of chips used, interpolated in log(chips) between the given ones."""
+        table = sorted((int(k.rpartition("_")[2]), v.value) for k, v in self.costs.items() if k.startswith(BARRIER))
+        known = np.log([n for n, _ in table])
+        return np.asarray(np.interp(np.log(chips), known, np.array([s for _, s in table])), dtype=np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the system in the form of a system YAML."""
+        t = self.topology
+        return {
+            "name": self.name,
+            "topology": {"type": "mesh", **{k: getattr(t, k) for k in t.__dataclass_fields__}},
+            "masked_cores": list(self.masked_cores),
+            "combine": self.combine,
+            "capacities": _nested(self.capacities),
+            "costs": _nested(self.costs),
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the numbers (names and sources do not count)."""
+        t = self.topology
+        content = {
+            "topology": [t.width, t.height, t.cores_per_router, t.chips_x, t.chips_y],
+            "masked_cores": self.masked_cores,
+            "combine": self.combine,
+            "numbers": {k: c.value for k, c in sorted({**self.capacities, **self.costs}.items())},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, System) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def presets() -> list[str]:
+    """Names of the systems that come with the package."""
+    return sorted(p.stem for p in (config_folder() / "system").glob("*.yaml") if p.stem != "file")
+
+
+def load_system(name_or_path: str | Path) -> System:
+    """Load a preset by name or a system YAML by path.
+
+    A YAML may begin with ``defaults: [loihi2, _self_]`` to take a preset and change only some numbers.
+    """
+    return system_from_dict(_read_yaml(name_or_path), where=str(name_or_path))
+
+
+def mesh_system(
+    width: int,
+    height: int,
+    cores_per_router: int = 1,
+    *,
+    chips_x: int = 1,
+    chips_y: int = 1,
+    masked_cores: Sequence[int] = (),
+    combine: str = "max",
+    name: str = "mesh",
+    **costs: float | Mapping[str, float],
+) -> System:
+    """Make a mesh system with Loihi 2's capacities and costs, except those given.
+
+    Costs and capacities go by their YAML names: ``t_synop_s=1e-9``, ``synapse_words=500``; for those with several
+    entries a number sets them all and a dict some: ``bandwidth_bit_per_s=1e9``, ``e_link_j={"chip": 1e-12}``,
+    ``t_barrier_s=0.0``.
+    """
+    base = load_system("mesh")
+    numbers = {"capacities": dict(base.capacities), "costs": dict(base.costs)}
+    for key, given in costs.items():
+        part = numbers["capacities" if key in CAPACITY_UNITS else "costs"]
+        members = [k for k in part if k == key or k.startswith(key + ".")]
+        if not members:
+            known = {k.partition(".")[0] for p in numbers.values() for k in p}
+            raise InputError(f"mesh_system: unknown cost '{key}'{did_you_mean(key, known)}")
+        values = (
+            {f"{key}.{k}": v for k, v in given.items()} if isinstance(given, Mapping) else dict.fromkeys(members, given)
+        )
+        for full, value in values.items():
+            unit = part[full].unit if full in part else part[members[0]].unit
+            part[full] = Constant(value, unit, "given by the caller", "assumed")
+    topology = Mesh(width, height, cores_per_router, chips_x, chips_y)
+    return System(name, topology, numbers["capacities"], numbers["costs"], tuple(masked_cores), combine)
+
+
+def system_from_dict(data: Mapping[str, Any], where: str = "system") -> System:
+    """Build a system from the content of a system YAML; `where` names it in errors."""
+    if not isinstance(data, Mapping):
+        raise InputError(f"system '{where}': expected a mapping with topology, capacities and costs, got {data!r:.60}")
+    known = {"name", "topology", "masked_cores", "combine", "capacities", "costs"}
+    for key in data:
+        if key not in known:
+            raise InputError(f"system '{where}': unknown key '{key}'{did_you_mean(key, known)}")
+    for key in ("topology", "capacities", "costs"):
+        if not isinstance(data.get(key), Mapping):
+            raise InputError(
+                f"system '{where}', {key}: expected a mapping, got {data.get(key)!r}; "
+                "start the file with 'defaults: [loihi2, _self_]' to take what you do not give from a preset"
+            )
+    topology = dict(data["topology"])
+    if topology.pop("type", "mesh") != "mesh":
+        raise InputError(f"system '{where}', topology.type: expected 'mesh', got {data['topology']['type']!r}")
+    for key in topology:
+        if key not in Mesh.__dataclass_fields__:
+            raise InputError(
+                f"system '{where}', topology: unknown key '{key}'{did_you_mean(key, Mesh.__dataclass_fields__)}"
+            )
+    for key in ("width", "height"):
+        if key not in topology:
+            raise InputError(f"system '{where}', topology.{key}: missing; expected routers per chip along that side")
+    masked = data.get("masked_cores") or ()
+    if not isinstance(masked, Sequence) or isinstance(masked, str):
+        raise InputError(f"system '{where}', masked_cores: expected a list of core ids, got {masked!r}")
+    return System(
+        name=str(data.get("name", where)),
+        topology=Mesh(**topology),
+        capacities=_flat(f"system '{where}', capacities", data["capacities"]),
+        costs=_flat(f"system '{where}', costs", data["costs"]),
+        masked_cores=tuple(masked),
+        combine=str(data.get("combine", "max")),
+    )
+
+
+def _read_yaml(name_or_path: str | Path, depth: int = 0) -> dict[str, Any]:
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        if str(name_or_path) not in presets():
+            raise InputError(
+                f"system '{name_or_path}': no such preset{did_you_mean(str(name_or_path), presets())}"
+                " (or give the path of a .yaml file)"
+            )
+        path = config_folder() / "system" / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise InputError(f"system file '{path}': no such file; give a path from '{Path.cwd()}'")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"system file '{path}': expected YAML, got something else ({' '.join(str(error).split())})"
+        ) from error
+    if not isinstance(data, dict):
+        raise InputError(
+            f"system file '{path}': expected a mapping, got {'nothing' if data is None else repr(data)[:60]}"
+        )
+    bases = data.pop("defaults", [])
+    if depth > 8 or not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
+        raise InputError(f"system file '{path}', defaults: expected a short list of presets, got {bases!r}")
+    merged: dict[str, Any] = {}
+    for base in bases:
+        if base != "_self_":
+            merged = _merge(merged, _read_yaml(base, depth + 1))
+    return _merge(merged, data)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _flat(where: str, data: Mapping[str, Any], prefix: str = "") -> dict[str, Constant]:
+    constants: dict[str, Constant] = {}
+    for key, entry in data.items():
+        full = f"{prefix}{key}"
+        if not isinstance(entry, Mapping):
+            raise InputError(f"{where}.{full}: expected value, unit, source and kind, got {entry!r}")
+        if "value" not in entry and all(isinstance(v, Mapping) for v in entry.values()):
+            constants |= _flat(where, entry, f"{full}.")
+            continue
+        for part in Constant.__dataclass_fields__:
+            if part not in entry:
+                raise InputError(f"{where}.{full}: '{part}' is missing; expected value, unit, source and kind")
+        for part in entry:
+            if part not in Constant.__dataclass_fields__:
+                raise InputError(
+                    f"{where}.{full}: unknown key '{part}'{did_you_mean(part, Constant.__dataclass_fields__)}"
+                )
+        value = entry["value"]
+        if isinstance(value, str):  # YAML 1.1 reads 4e-9 (no point) as text
+            with contextlib.suppress(ValueError):  # what is no number is refused with its name later
+                value = float(value)
+        constants[full] = Constant(value, str(entry["unit"]), str(entry["source"]), str(entry["kind"]))
+    return constants
+
+
+def _nested(constants: Mapping[str, Constant]) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for key, c in constants.items():
+        head, _, tail = key.partition(".")
+        entry = {"value": c.value, "unit": c.unit, "kind": c.kind, "source": c.source}
+        if tail:
+            data.setdefault(head, {})[tail] = entry
+        else:
+            data[head] = entry
+    return data
+
+
+def _whole(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InputError(f"{where}, masked_cores: expected whole core ids, got {value!r}")
+    return int(value)
+
+
+def _check_constants(where: str, given: Mapping[str, Constant], units: Mapping[str, str], positive: Any) -> None:
+    for key in given:
+        if key not in units:
+            raise InputError(f"{where}: unknown key '{key}'{did_you_mean(key, units)}")
+    for key, unit in units.items():
+        if key not in given:
+            raise InputError(f"{where}.{key}: missing; expected a number in {unit} with unit, source and kind")
+        c = given[key]
+        bound = "> 0" if positive(key) else ">= 0"
+        number = isinstance(c.value, (int, float)) and not isinstance(c.value, bool) and math.isfinite(c.value)
+        if not number or c.value < 0 or (c.value == 0 and positive(key)):
+            raise InputError(f"{where}.{key}: expected a number {bound} in {unit}, got {c.value!r}")
+        if c.unit != unit:
+            raise InputError(f"{where}.{key}: expected unit '{unit}', got '{c.unit}'; convert the value")
+        if c.kind not in KINDS:
+            raise InputError(f"{where}.{key}: expected kind {' | '.join(KINDS)}, got '{c.kind}'")
