@@ -1,9 +1,12 @@
-"""The one exception that means: the user's input is wrong and the message says how to mend it."""
+"""The one exception that means: the user's input is wrong, and the checks that raise it most."""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
 
 
 class InputError(ValueError):
@@ -15,3 +18,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(str(word), known, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; choose one of: {', '.join(known)}"
+
+
+def whole_number(where: str, value: Any, least: int = 0) -> int:
+    """Return `value` as an int; raise InputError that names `where` if it is no whole number or less than `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise InputError(f"{where}: expected a whole number >= {least}, got {value!r}")
+    return int(value)
+
+
+def finite_number(where: str, value: Any, least: float = 0.0, unit: str = "", above: bool = False) -> float:
+    """Return `value` as a float; raise InputError if it is no finite number >= `least` (> `least` with `above`)."""
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < least or (above and value == least):
+        sign = ">" if above else ">="
+        raise InputError(f"{where}: expected a number {sign} {least:g}{f' in {unit}' if unit else ''}, got {value!r}")
+    return float(value)

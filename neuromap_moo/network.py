@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo import kernels
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import InputError, whole_number
 from neuromap_moo.files import whole_file
 
 #: Bits of a synapse's target index, of a row's header and of a memory word in the vendor's synapse memory
@@ -165,10 +165,9 @@ class Projection:
 
     def __post_init__(self) -> None:
         """Check the weight width."""
-        if not 1 <= self.weight_bits <= 32:
-            raise InputError(
-                f"projection '{self.source}' -> '{self.target}': expected weight_bits in 1..32, got {self.weight_bits}"
-            )
+        where = f"projection '{self.source}' -> '{self.target}', weight_bits"
+        if whole_number(where, self.weight_bits, 1) > 32:
+            raise InputError(f"{where}: expected at most 32, got {self.weight_bits}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,10 +190,7 @@ class Network:
         if len(index) < len(self.layers):
             raise InputError(f"network '{self.name}': expected unique layer names, got {[x.name for x in self.layers]}")
         object.__setattr__(self, "layer_index", index)
-        if self.steps_per_inference < 1:
-            raise InputError(
-                f"network '{self.name}': expected steps_per_inference >= 1, got {self.steps_per_inference}"
-            )
+        whole_number(f"network '{self.name}', steps_per_inference", self.steps_per_inference, 1)
         pairs = set()
         for p in self.projections:
             where = f"network '{self.name}', projection '{p.source}' -> '{p.target}'"

@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -23,9 +24,10 @@ from numpy.typing import NDArray
 from neuromap_moo.errors import InputError
 from neuromap_moo.evaluate import MAXIMISED, minimised
 from neuromap_moo.files import whole_file
-from neuromap_moo.front import Front, reductions, save_table
-from neuromap_moo.mapping import save_mappings
-from neuromap_moo.search import Budget, MappingProblem, SearchResult, SearchState, search_mappings
+from neuromap_moo.front import Front, load_table, reductions, save_table
+from neuromap_moo.mapping import Mapping as CoreMapping
+from neuromap_moo.mapping import MappingBatch, check, load_mappings, save_mappings, stack
+from neuromap_moo.search import Budget, MappingProblem, SearchState, non_dominated_rows, search_mappings
 
 CHECKPOINT = "checkpoint.pkl"
 SUMMARY = "summary.json"
@@ -142,7 +144,7 @@ def search(
         problem=problem,
         algorithm=algorithm,
         seed=seed,
-        front=front_of(problem, result),
+        front=front_of(problem, result.mappings),
         baselines=baselines_of(problem),
         history=result.history,
         evaluations=result.evaluations,
@@ -152,10 +154,10 @@ def search(
     )
 
 
-def front_of(problem: MappingProblem, result: SearchResult) -> Front:
-    """Evaluate the mappings of a result for every column and give them ids."""
-    ids = tuple(f"m{i:03d}" for i in range(len(result.mappings)))
-    return Front(ids, result.mappings, problem.evaluate_mappings(result.mappings), problem.objectives)
+def front_of(problem: MappingProblem, mappings: tuple[CoreMapping, ...], ids: tuple[str, ...] = ()) -> Front:
+    """Evaluate the mappings of a front for every column; without `ids` they are numbered in their order."""
+    ids = ids or tuple(f"m{i:03d}" for i in range(len(mappings)))
+    return Front(ids, mappings, problem.evaluate_mappings(mappings), problem.objectives)
 
 
 def baselines_of(problem: MappingProblem) -> Front:
@@ -249,6 +251,74 @@ def finish_folder(run: Run, folder: Path, stopped: bool) -> None:
         (folder / CHECKPOINT).unlink(missing_ok=True)
     for leftover in folder.glob(".tmp_*"):  # of a process that was killed while it wrote
         leftover.unlink()
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """A run's mappings under another model or system.
+
+    `scored` are the mappings of the run's front with their new metrics, `non_dominated` (n,) says which of them still
+    are so among themselves; `front` is taken from all mappings that the run kept, or from `scored` if it kept none.
+    `left_out` counts kept mappings that do not fit the new system.
+    """
+
+    scored: Front
+    non_dominated: NDArray[np.bool_]
+    front: Front
+    baselines: Front
+    left_out: int
+
+
+def rescore(problem: MappingProblem, folder: Path) -> Rescored:
+    """Evaluate the mappings of a run folder for `problem`; raises InputError where they do not belong or do not fit."""
+    mappings, network, _ = load_mappings(folder / "mappings.json")
+    if network != problem.network.digest:
+        raise InputError(
+            f"run '{folder}': its mappings are for the network with digest {network[:12]}, this one has "
+            f"{problem.network.digest[:12]}; give the network the run was made with"
+        )
+    ids = load_table(folder / "front.csv")["mapping_id"]
+    for name in ids:
+        try:
+            check(mappings[name], problem)
+        except InputError as error:
+            raise InputError(
+                f"run '{folder}', mapping '{name}' does not fit system '{problem.system.name}': {error}"
+            ) from error
+    own = tuple(mappings[name] for name in ids)
+    scored = front_of(problem, own, tuple(ids))
+    batch, F = stack(own), minimised(scored.table, problem.objectives)
+    non_dominated = non_dominated_rows(F)
+    left_out = 0
+    if kept := (folder / "evaluations.npz").exists():
+        batch, left_out = _load_evaluations(folder / "evaluations.npz", problem)
+        F = minimised(problem.evaluator.evaluate(batch), problem.objectives)
+    keep = np.flatnonzero(non_dominated_rows(F))
+    keep = keep[np.lexsort(F[keep].T[::-1])]
+    chosen = MappingBatch(batch.cores_per_layer[keep], batch.core_of_slice[keep])
+    front = front_of(problem, tuple(chosen.unstack()), () if kept else tuple(ids[i] for i in keep))
+    return Rescored(scored, non_dominated, front, baselines_of(problem), left_out)
+
+
+def _load_evaluations(path: Path, problem: MappingProblem) -> tuple[MappingBatch, int]:
+    """Read the kept mappings that fit the problem's system, and count the others."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            k, cores = data["cores_per_layer"].astype(np.int64), data["core_of_slice"].astype(np.int32)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"'{path}': expected the evaluations.npz of a run, could not read it ({error})") from error
+    used = k.sum(axis=1)
+    column = np.arange(int(used.max()))
+    core_of_slice = np.full((len(k), column.size), -1, dtype=np.int32)
+    core_of_slice[column < used[:, None]] = cores
+    fits = problem.partitioner.fits
+    within = (k < fits.shape[1]).all(axis=1)
+    layers = np.arange(k.shape[1])
+    within[within] &= fits[layers, k[within]].all(axis=1)
+    within &= (np.isin(core_of_slice, problem.system.usable_cores) | (core_of_slice < 0)).all(axis=1)
+    if not within.any():
+        raise InputError(f"'{path}': none of its {len(k)} mappings fits system '{problem.system.name}'")
+    return MappingBatch(k[within], core_of_slice[within]), int((~within).sum())
 
 
 def save_json(path: Path, data: Any) -> None:

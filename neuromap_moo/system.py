@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from neuromap_moo.errors import InputError, did_you_mean
+from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
 from neuromap_moo.files import config_folder
 
 KINDS = ("published", "derived", "assumed")
@@ -108,9 +107,7 @@ class System:
         where = f"system '{self.name}'"
         t = self.topology
         for key in ("width", "height", "cores_per_router", "chips_x", "chips_y"):
-            value = getattr(t, key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{where}, topology.{key}: expected a whole number >= 1, got {value!r}")
+            whole_number(f"{where}, topology.{key}", getattr(t, key), 1)
         if self.n_routers > MAXIMUM_ROUTERS:
             raise InputError(
                 f"{where}, topology: expected at most {MAXIMUM_ROUTERS} routers, got {self.n_routers}; "
@@ -118,7 +115,9 @@ class System:
             )
         if self.combine not in COMBINE:
             raise InputError(f"{where}, combine: got '{self.combine}'{did_you_mean(self.combine, COMBINE)}")
-        object.__setattr__(self, "masked_cores", tuple(sorted({_whole(c, where) for c in self.masked_cores})))
+        object.__setattr__(
+            self, "masked_cores", tuple(sorted({whole_number(f"{where}, masked_cores", c) for c in self.masked_cores}))
+        )
         bad = [c for c in self.masked_cores if not 0 <= c < self.n_cores]
         if bad:
             raise InputError(f"{where}, masked_cores: expected core ids in 0..{self.n_cores - 1}, got {bad}")
@@ -428,12 +427,6 @@ def _nested(constants: Mapping[str, Constant]) -> dict[str, Any]:
     return data
 
 
-def _whole(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InputError(f"{where}, masked_cores: expected whole core ids, got {value!r}")
-    return int(value)
-
-
 def _check_constants(where: str, given: Mapping[str, Constant], units: Mapping[str, str], positive: Any) -> None:
     for key in given:
         if key not in units:
@@ -442,10 +435,7 @@ def _check_constants(where: str, given: Mapping[str, Constant], units: Mapping[s
         if key not in given:
             raise InputError(f"{where}.{key}: missing; expected a number in {unit} with unit, source and kind")
         c = given[key]
-        bound = "> 0" if positive(key) else ">= 0"
-        number = isinstance(c.value, (int, float)) and not isinstance(c.value, bool) and math.isfinite(c.value)
-        if not number or c.value < 0 or (c.value == 0 and positive(key)):
-            raise InputError(f"{where}.{key}: expected a number {bound} in {unit}, got {c.value!r}")
+        finite_number(f"{where}.{key}", c.value, unit=unit, above=positive(key))
         if c.unit != unit:
             raise InputError(f"{where}.{key}: expected unit '{unit}', got '{c.unit}'; convert the value")
         if c.kind not in KINDS:

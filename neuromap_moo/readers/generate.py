@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import InputError, finite_number, whole_number
 from neuromap_moo.network import Layer, Network, Projection, Sparse
 
 
@@ -20,10 +20,11 @@ def lognormal_activity(
     layer's mean is exact and then cut at `maximum` (a neuron sends at most one message per timestep by default), which
     lowers the mean a little when the spread is wide.
     """
-    if not (np.isfinite(mean) and 0 <= mean <= maximum):
-        raise InputError(f"activity: expected a mean in 0..{maximum:g} messages per neuron and timestep, got {mean}")
-    if not (np.isfinite(sigma) and sigma >= 0):
-        raise InputError(f"activity_sigma: expected a number >= 0, got {sigma}")
+    if finite_number("activity", mean) > maximum:
+        raise InputError(
+            f"activity: expected a mean of at most {maximum:g} messages per neuron and timestep, got {mean}"
+        )
+    finite_number("activity_sigma", sigma)
     draw = rng.lognormal(0.0, sigma, size)
     return np.asarray(np.minimum(draw * (mean / draw.mean()), maximum), dtype=np.float64)
 
@@ -53,9 +54,10 @@ def sparse_mlp(
         Spread of the activity within a layer.
 
     """
-    sizes = [int(n) for n in sizes]
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise InputError(f"sizes: expected at least two layers of at least one neuron, got {sizes}")
+    if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) < 2:
+        raise InputError(f"sizes: expected the neurons of at least two layers, e.g. [256, 512, 10], got {sizes!r}")
+    sizes = [whole_number(f"sizes, layer {i}", n, 1) for i, n in enumerate(sizes)]
+    whole_number("seed", seed)
     densities = _one_each("density", density, len(sizes) - 1, "projection")
     activities = _one_each("activity", activity, len(sizes), "layer")
     rng = np.random.default_rng(seed)
@@ -79,10 +81,8 @@ def sparse_mlp(
 
 
 def _one_each(what: str, value: float | Sequence[float], n: int, item: str) -> list[float]:
-    try:
-        values = [float(value)] * n if isinstance(value, (int, float)) else [float(v) for v in value]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what}: expected a number or a list of {n} numbers, got {value!r}") from error
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    values = [finite_number(what, v) for v in value] if listed else [finite_number(what, value)] * n  # type: ignore[union-attr]
     if len(values) != n:
         raise InputError(f"{what}: expected one value per {item} ({n}), got {len(values)}")
     return values

@@ -1,7 +1,7 @@
 """Evolutionary search over mappings, on pymoo."""
 
-from neuromap_moo.search.algorithms import ALGORITHMS
-from neuromap_moo.search.driver import Budget, SearchResult, SearchState, search_mappings
+from neuromap_moo.search.algorithms import ALGORITHMS, check_algorithm
+from neuromap_moo.search.driver import Budget, SearchResult, SearchState, non_dominated_rows, search_mappings
 from neuromap_moo.search.problem import MappingProblem, baselines, operators
 
 __all__ = [
@@ -11,6 +11,8 @@ __all__ = [
     "SearchResult",
     "SearchState",
     "baselines",
+    "check_algorithm",
+    "non_dominated_rows",
     "operators",
     "search_mappings",
 ]

@@ -16,7 +16,7 @@ from pymoo.core.population import Population
 from pymoo.operators.selection.tournament import TournamentSelection
 from pymoo.util.ref_dirs import get_reference_directions
 
-from neuromap_moo.errors import InputError, did_you_mean
+from neuromap_moo.errors import InputError, did_you_mean, whole_number
 from neuromap_moo.search.encoding import Genomes
 from neuromap_moo.search.operators import MOVES, mutate
 from neuromap_moo.search.problem import MappingProblem, operators
@@ -172,17 +172,20 @@ ALGORITHMS: dict[str, tuple[type, Callable[[MappingProblem, Any], Algorithm]]] =
 }
 
 
-def make_algorithm(name: str, problem: MappingProblem, options: Mapping[str, Any] | None = None) -> Algorithm:
-    """Make a fresh algorithm by name; raises InputError for an unknown name or option."""
+def check_algorithm(name: str, options: Mapping[str, Any]) -> None:
+    """Raise InputError for an unknown algorithm, an unknown option or a wrong value."""
     if name not in ALGORITHMS:
         raise InputError(f"algorithm: no '{name}'{did_you_mean(name, ALGORITHMS)}")
-    options_type, make = ALGORITHMS[name]
-    known = [f.name for f in fields(options_type)]
-    for key, value in (options or {}).items():
+    known = [f.name for f in fields(ALGORITHMS[name][0])]
+    for key, value in options.items():
         if key not in known:
             raise InputError(f"algorithm '{name}': unknown option '{key}'{did_you_mean(key, known)}")
-        if isinstance(value, bool) or not isinstance(value, int) or value < (2 if key == "population" else 1):
-            raise InputError(
-                f"algorithm '{name}', {key}: expected a whole number >= 1 (population >= 2), got {value!r}"
-            )
-    return make(problem, options_type(**(options or {})))
+        whole_number(f"algorithm '{name}', {key}", value, 2 if key == "population" else 1)
+
+
+def make_algorithm(name: str, problem: MappingProblem, options: Mapping[str, Any] | None = None) -> Algorithm:
+    """Make a fresh algorithm by name; raises InputError for an unknown name or option."""
+    options = options or {}
+    check_algorithm(name, options)
+    options_type, make = ALGORITHMS[name]
+    return make(problem, options_type(**options))

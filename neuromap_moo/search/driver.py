@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from pymoo.core.algorithm import Algorithm
 from pymoo.core.termination import NoTermination
 
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import InputError, finite_number, whole_number
 from neuromap_moo.evaluate import MAXIMISED
 from neuromap_moo.files import whole_file
 from neuromap_moo.mapping import Mapping as CoreMapping
 from neuromap_moo.search.algorithms import make_algorithm
 from neuromap_moo.search.encoding import Genomes
+from neuromap_moo.search.operators import MOVES, LayerCrossover, mutate
 from neuromap_moo.search.problem import MappingProblem
 
 CHECKPOINT_SCHEMA = 1
@@ -40,12 +41,11 @@ class Budget:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        n, s = self.evaluations, self.seconds
-        if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
-            raise InputError(f"budget.evaluations: expected a whole number >= 1 or null, got {n!r}")
-        if s is not None and (isinstance(s, bool) or not isinstance(s, (int, float)) or not 0 < s < float("inf")):
-            raise InputError(f"budget.seconds: expected a number > 0 or null, got {s!r}")
-        if n is None and s is None:
+        if self.evaluations is not None:
+            whole_number("budget.evaluations", self.evaluations, 1)
+        if self.seconds is not None:
+            finite_number("budget.seconds", self.seconds, unit="s", above=True)
+        if self.evaluations is None and self.seconds is None:
             raise InputError("budget: expected evaluations or seconds, got null for both; set one of them")
 
 
@@ -109,8 +109,7 @@ def search_mappings(
 
     """
     budget = budget or Budget()
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed: expected a whole number >= 0, got {seed!r}")
+    whole_number("seed", seed)
     if checkpoint is not None and checkpoint.exists():
         state = load_checkpoint(checkpoint, fingerprint)
         state.algorithm.problem = problem
@@ -121,6 +120,7 @@ def search_mappings(
             np.empty((0, problem.n_obj)),
         )
         state.algorithm.setup(problem, termination=NoTermination(), seed=seed)
+    _warm_up(problem)
     started = time.perf_counter() - state.seconds
     last_checkpoint = float("-inf")
     while not state.ended:
@@ -145,13 +145,28 @@ def search_mappings(
     return _result(problem, state, keep_evaluations)
 
 
+def _warm_up(problem: MappingProblem) -> None:
+    """Run every compiled operator once, so that a search's clock does not count compilation."""
+    rng = np.random.default_rng(0)
+    problem.normalised(np.ones((1, problem.n_obj)))
+    parents = problem.encoding.random(4, rng).reshape(2, 2, -1)
+    children = LayerCrossover()._do(problem, parents, random_state=rng)[0]
+    mutate(problem.encoding, children, np.ones(len(MOVES)), rng)
+
+
 def add_to_archive(
     X: Genomes, F: NDArray[np.float64], new_X: Genomes, new_F: NDArray[np.float64]
 ) -> tuple[Genomes, NDArray[np.float64]]:
     """Return the non-dominated of both sets; of equal objective vectors the first stays."""
     all_X, all_F = np.concatenate([X, new_X]), np.concatenate([F, new_F])
-    keep = moocore.is_nondominated(round_significant(all_F), keep_weakly=False)
+    keep = non_dominated_rows(all_F)
     return all_X[keep], all_F[keep]
+
+
+def non_dominated_rows(F: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which rows of minimised objectives (n, m) are non-dominated; of equal rows only the first is."""
+    keep: NDArray[np.bool_] = moocore.is_nondominated(round_significant(F), keep_weakly=False)
+    return keep
 
 
 def round_significant(F: NDArray[np.float64]) -> NDArray[np.float64]:

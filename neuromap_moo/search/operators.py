@@ -219,13 +219,16 @@ def apply_moves(
             else:
                 new = old.copy()
                 layer = int(u[0] * n_layers)
+                if move == 4 and used > minimum.sum():
+                    while old[layer] == minimum[layer]:  # only a layer with a surplus can give
+                        layer = (layer + 1) % n_layers
                 grown = max(old[layer] + 1, round(old[layer] * factors[at]))
                 shrunk = min(old[layer] - 1, round(old[layer] / factors[at]))
                 if move == 3:
-                    new[layer] = grown if u[1] < 0.5 else shrunk
+                    new[layer] = grown if u[1] < 0.5 or old[layer] == minimum[layer] else shrunk
                 else:
                     # Shift: what one layer gives up another one gets.
-                    other = int(u[2] * n_layers)
+                    other = (layer + 1 + int(u[2] * (n_layers - 1))) % n_layers
                     given = min(old[layer] - shrunk, old[layer] - minimum[layer])
                     new[layer] -= given
                     new[other] += given

@@ -1,0 +1,408 @@
+"""The command line: the only place that knows Hydra."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tabulate import tabulate
+from tqdm import tqdm
+
+from neuromap_moo import plotting, report
+from neuromap_moo.errors import InputError, did_you_mean, whole_number
+from neuromap_moo.evaluate import check_objectives
+from neuromap_moo.files import config_folder
+from neuromap_moo.front import Front, save_table
+from neuromap_moo.mapping import save_mappings
+from neuromap_moo.network import Network
+from neuromap_moo.readers import load_network, sparse_mlp
+from neuromap_moo.run import CHECKPOINT as CHECKPOINT_FILE
+from neuromap_moo.run import (
+    PROVENANCE,
+    SUMMARY,
+    Run,
+    fingerprint_of,
+    finish_folder,
+    load_json,
+    open_folder,
+    provenance_of,
+    rescore,
+    save_json,
+    save_tables,
+    search,
+)
+from neuromap_moo.search import Budget, MappingProblem, SearchState, check_algorithm
+from neuromap_moo.system import System, load_system, system_from_dict
+
+WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+ROWS_ON_SCREEN = 12
+LINE_SECONDS = 5.0  # between progress lines where there is no terminal
+
+NETWORKS = {
+    "sparse_mlp": (
+        sparse_mlp,
+        ("sizes", "density", "activity", "activity_sigma", "weight_bits", "steps_per_inference", "seed", "name"),
+    ),
+    "file": (load_network, ("path", "activity", "activity_sigma", "steps_per_inference", "seed")),
+}
+EVALUATORS = ("analytic",)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The resolved configuration, checked: one field per key of conf/config.yaml."""
+
+    name: str
+    task: str
+    objectives: tuple[str, ...]
+    budget: Budget
+    seed: int
+    output: str | None
+    overwrite: bool
+    keep_evaluations: bool
+    run: str | None
+    started: str
+    network: Mapping[str, Any]
+    system: Mapping[str, Any]
+    evaluator: Mapping[str, Any]
+    algorithm: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Settings:
+        """Check keys and types; `++key` gets past Hydra, so nothing is taken for granted."""
+        known = [f.name for f in fields(cls)]
+        _only(config, known, "")
+        for key in ("budget", "network", "system", "evaluator", "algorithm"):
+            _expect(key, config[key], Mapping, "a group of keys")
+        for key in ("overwrite", "keep_evaluations"):
+            _expect(key, config[key], bool, "true or false")
+        for key in ("output", "run"):
+            if config[key] is not None:
+                _expect(key, config[key], (str, int), "a path or null")
+        name = config["name"]
+        if name is None:  # a network from a file goes by the file's name
+            name = re.sub(r"[^\w.+ -]", "_", Path(str(config["network"].get("path", "network"))).stem)
+        name = str(name)
+        if not re.fullmatch(r"[\w.+ -]+", name) or name.strip(". ") == "":
+            raise InputError(f"name: expected letters, digits and . _ + - (it names a folder), got {name!r}")
+        _only(config["budget"], [f.name for f in fields(Budget)], "budget.")
+        objectives = config["objectives"]
+        _expect("objectives", objectives, (str, list), "a list of metric columns such as [latency_s,energy_j]")
+        _only(config["evaluator"], ["name"], "evaluator.")
+        if config["evaluator"].get("name") not in EVALUATORS:
+            found = config["evaluator"].get("name")
+            raise InputError(f"evaluator: no '{found}'{did_you_mean(str(found), EVALUATORS)}")
+        given = dict(config)
+        given |= {
+            "name": name,
+            "objectives": check_objectives(objectives),
+            "seed": whole_number("seed", config["seed"]),
+            "budget": Budget(**config["budget"]),
+            "output": None if config["output"] is None else str(config["output"]),
+            "run": None if config["run"] is None else str(config["run"]),
+        }
+        return cls(**given)
+
+
+def main() -> None:
+    """Run the command line and exit with its code: 0 done, 2 wrong input, 130 interrupted, 1 anything else."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through as they are
+    refused: list[Exception] = []
+
+    def job(config: DictConfig) -> None:
+        try:
+            _job(config)
+        except BrokenPipeError:  # the reader of the table has seen enough; every file is written
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (InputError, OmegaConfBaseException) as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # perhaps in another process; Hydra then says which job it was
+            refused.append(error)
+
+    application = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)
+    try:
+        application()
+        if refused:
+            raise refused[0]
+    except InputError as error:
+        _fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(_plain(str(error)))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(FAILED)
+
+
+def build_network(config: Mapping[str, Any]) -> Network:
+    """Make or read the network that the config group `network` describes."""
+    kind = config.get("type")
+    if kind not in NETWORKS:
+        raise InputError(f"network.type: no '{kind}'{did_you_mean(str(kind), NETWORKS)}")
+    make, known = NETWORKS[kind]
+    _only(config, ["type", "name", *known], "network.")
+    arguments = {key: config[key] for key in known if key in config}
+    return make(**arguments)  # type: ignore[operator,no-any-return]
+
+
+def build_system(config: Mapping[str, Any]) -> System:
+    """Make the system that the config group `system` describes, or load the YAML that it names."""
+    if "path" in config:
+        _only(config, ["path"], "system.")
+        return load_system(Path(str(config["path"])))
+    return system_from_dict(config, where=str(config.get("name", "system")))
+
+
+def _job(config: DictConfig) -> None:
+    for key in sorted(OmegaConf.missing_keys(config)):
+        raise InputError(f"{key}: expected a value, got none; give {key}=...")
+    resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    settings = Settings.of(resolved)
+    if settings.task not in TASKS:
+        raise InputError(f"task: no '{settings.task}'{did_you_mean(settings.task, TASKS)}")
+    TASKS[settings.task](settings, resolved)
+
+
+def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
+    options = {key: value for key, value in settings.algorithm.items() if key != "name"}
+    algorithm = str(settings.algorithm.get("name"))
+    check_algorithm(algorithm, options)
+    _say(f"preparing {settings.name} (the first run on a machine also compiles, for about 15 s)")
+    network = build_network(settings.network)
+    system = build_system(settings.system)
+    problem = MappingProblem(network, system, settings.objectives)
+    folder = _folder(settings)
+    fingerprint = fingerprint_of(
+        problem, algorithm, options, settings.budget, settings.seed, settings.keep_evaluations, settings.name
+    )
+    resumes = open_folder(folder, settings.overwrite)
+    _say(
+        f"{settings.name}: {len(network.layers)} layers, {network.n_neurons} neurons, {network.n_synapses} synapses; "
+        f"at least {problem.partitioner.minimum.sum()} of {problem.partitioner.n_cores} cores of {system.name}"
+    )
+    _say(f"{'resuming' if resumes else 'searching'} with {algorithm}, seed {settings.seed}, in '{folder}'")
+    with _progress(problem, settings.budget) as on_generation, _interruptible() as stopped:
+        run = search(
+            problem,
+            algorithm,
+            settings.budget.evaluations,
+            settings.budget.seconds,
+            settings.seed,
+            settings.name,
+            options,
+            settings.keep_evaluations,
+            folder / CHECKPOINT_FILE,
+            fingerprint,
+            on_generation,
+            lambda: bool(stopped),
+        )
+    run = Run(**{**run.__dict__, "provenance": provenance_of(problem, resolved)})
+    _say("writing tables, figures and report")
+    save_tables(run, folder)
+    report.write_pictures(run, folder)
+    report.write_report(run, folder)
+    finish_folder(run, folder, stopped=not run.ended)
+    _show(run, folder)
+    if not run.ended:
+        _say(f"stopped early; the same command with output='{folder}' goes on from here")
+        raise KeyboardInterrupt
+
+
+def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
+    if settings.run is None:
+        raise InputError("run: expected the folder of a run, got null; task=evaluate needs run=outputs/...")
+    source = Path(settings.run)
+    earlier: dict[str, Any] = load_json(source / PROVENANCE)["config"]
+    # What this command does not name is as it was in the run.
+    for key in ("network", "system", "evaluator", "objectives", "name"):
+        if not _overridden(key):
+            resolved[key] = earlier[key]
+    settings = Settings.of(resolved)
+    problem = MappingProblem(build_network(settings.network), build_system(settings.system), settings.objectives)
+    folder = _folder(settings)
+    if folder.resolve() == source.resolve():
+        raise InputError(f"output '{folder}': is the run itself; choose another output")
+    result = rescore(problem, source)
+    open_folder(folder, settings.overwrite)
+    save_table(folder / "evaluated.csv", result.scored, extra={"non_dominated": result.non_dominated})
+    save_table(folder / "front.csv", result.front)
+    save_table(folder / "baselines.csv", result.baselines, id_column="name")
+    mappings = result.front.by_id | result.baselines.by_id
+    save_mappings(folder / "mappings.json", mappings, problem.network, problem.system)
+    save_json(folder / PROVENANCE, provenance_of(problem, resolved))
+    plotting.save_figure(plotting.pareto_figure(result.front, result.baselines, result.scored), folder, "pareto")
+    kept = int(result.non_dominated.sum())
+    summary = {
+        "name": settings.name,
+        "run": str(source),
+        "system": problem.system.name,
+        "evaluator": problem.evaluator.name,
+        "objectives": list(problem.objectives),
+        "scored": len(result.scored),
+        "still_non_dominated": kept,
+        "mappings": len(result.front),
+        "left_out": result.left_out,
+    }
+    save_json(folder / SUMMARY, summary)
+    print(f"{kept} of {len(result.scored)} mappings of '{source}' stay non-dominated on {problem.system.name}.")
+    if result.left_out:
+        print(f"{result.left_out} kept mappings do not fit {problem.system.name} and were left out.")
+    _print_tables(result.front, result.baselines)
+    print(f"\nTables and figure: {folder}")
+
+
+TASKS = {"optimize": _optimize, "evaluate": _evaluate}
+
+
+def _folder(settings: Settings) -> Path:
+    if settings.output is not None:
+        return Path(settings.output)
+    name = f"{settings.started}_s{settings.seed}"
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        name += f"_j{HydraConfig.get().job.num}"  # jobs of one sweep may share a seed
+    return Path("outputs") / settings.name / name
+
+
+def _overridden(key: str) -> bool:
+    """Tell whether the command line names a config group or one of its keys; an experiment names network and system."""
+    names = [override.partition("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
+    if "experiment" in names and key in ("network", "system", "name"):
+        return True
+    return any(name == key or name.startswith(f"{key}.") for name in names)
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Turn the first Ctrl-C into an entry of the list yielded, so that the search ends in order; a second one kills."""
+    stopped: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        stopped.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _say("stopping after this generation; results will be saved (Ctrl-C again to abort)")
+
+    try:
+        before = signal.signal(signal.SIGINT, stop)
+    except ValueError:  # not the main thread, as in some launchers: the launcher's own handling stays
+        yield stopped
+        return
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _progress(problem: MappingProblem, budget: Budget) -> Iterator[Any]:
+    """Yield a function to be called each generation: a live bar on a terminal, a line now and then elsewhere."""
+    first = problem.objectives[0]
+    by_time = budget.evaluations is None
+    total = float(budget.seconds or 0) if by_time else float(budget.evaluations or 0)
+    live = sys.stderr.isatty()
+    layout = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}]{postfix}"
+    last_line = time.perf_counter()
+    with tqdm(total=total, unit="s" if by_time else "evaluations", bar_format=layout, disable=not live) as bar:
+
+        def on_generation(state: SearchState) -> None:
+            nonlocal last_line
+            done = min(state.seconds, total) if by_time else state.evaluations
+            _, _, hypervolume, *best = state.history[-1]
+            text = f"front {len(state.archive_F)}, hypervolume {hypervolume:.4f}, {first} {report.cell(first, best[0])}"
+            if live:
+                bar.set_postfix_str(text, refresh=False)
+                bar.update(done - bar.n)
+            elif time.perf_counter() - last_line > LINE_SECONDS or state.ended:
+                last_line = time.perf_counter()
+                _say(f"{state.evaluations} evaluations, {state.seconds:.1f} s: {text}")
+
+        yield on_generation
+
+
+def _show(run: Run, folder: Path) -> None:
+    print("\n".join(report.headline(run)))
+    _print_tables(run.front, run.baselines)
+    print(f"\nTables, figures and report.html: {folder}")
+
+
+def _print_tables(front: Front, baselines: Front) -> None:
+    columns = report.columns_shown(front.objective_names)
+    marked = {front.knee: "knee"}
+    rows = sorted({round(i * (len(front) - 1) / (ROWS_ON_SCREEN - 1)) for i in range(ROWS_ON_SCREEN)} | set(marked))
+    for table, name, chosen in ((front, "mapping_id", rows), (baselines, "name", range(len(baselines)))):
+        body = [
+            [f"{table.ids[i]} {marked.get(i, '') if table is front else ''}"]
+            + [report.cell(c, table.table[c][i]) for c in columns]
+            for i in chosen
+        ]
+        print(
+            "\n" + tabulate(body, headers=[name, *columns], stralign="right", colalign=("left",), disable_numparse=True)
+        )
+    if len(rows) < len(front):
+        print(f"\n{len(rows)} of {len(front)} mappings of the front shown; all are in front.csv.")
+
+
+def _only(given: Mapping[str, Any], known: Any, prefix: str) -> None:
+    for key in given:
+        if key not in known:
+            raise InputError(f"unknown key '{prefix}{key}'{did_you_mean(str(key), known)}")
+
+
+def _expect(key: str, value: Any, kind: Any, words: str) -> None:
+    if not isinstance(value, kind):
+        raise InputError(f"{key}: expected {words}, got {value!r}")
+
+
+def _plain(message: str) -> str:
+    """Return what Hydra says of a wrong command line without what only its developers need."""
+    unknown = re.match(r"Could not override '([^']+)'", message)
+    known = _known_keys() if unknown else set()
+    if unknown and unknown[1] in known:
+        group = unknown[1].partition(".")[0]
+        return f"key '{unknown[1]}' does not belong to the {group} chosen; leave it out or choose another {group}=..."
+    if unknown:
+        return f"unknown key '{unknown[1]}'{did_you_mean(unknown[1], known)}"
+    for tail in ("Config search path:", "full_key:", "See https:"):
+        message = message.partition(tail)[0]
+    return f"{message.strip()}; see python -m neuromap_moo --help"
+
+
+def _known_keys() -> set[str]:
+    """Every key that some configuration has, by its full name."""
+    keys: set[str] = set()
+
+    def walk(prefix: str, data: Any) -> None:
+        for key, value in data.items() if isinstance(data, dict) else ():
+            keys.add(f"{prefix}{key}")
+            walk(f"{prefix}{key}.", value)
+
+    folder = config_folder()
+    for path in [folder / "config.yaml", *folder.glob("[!e]*/*.yaml"), *folder.glob("evaluator/*.yaml")]:
+        prefix = "" if path.parent == folder else f"{path.parent.name}."
+        walk(prefix, yaml.safe_load(path.read_text(encoding="utf-8")))
+    return {key for key in keys if not key.startswith(("hydra", "defaults"))}
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _fail(message: str) -> None:
+    _say("neuromap_moo: " + " ".join(message.split()))
+    sys.exit(WRONG_INPUT)

@@ -1,0 +1,251 @@
+"""Pictures for papers: functions that take an Axes, and figures of a whole run as PDF and PNG."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.ticker import EngFormatter
+
+from neuromap_moo.evaluate import COLUMNS
+from neuromap_moo.evaluate.analytic import link_loads
+from neuromap_moo.files import whole_file
+from neuromap_moo.front import Front
+from neuromap_moo.mapping import Mapping
+from neuromap_moo.run import Run, hypervolume
+from neuromap_moo.search import MappingProblem
+from neuromap_moo.system import MESH_CLASSES
+
+#: Fonts are embedded as text, sizes fit one column of a paper.
+STYLE = {"font.size": 8, "axes.labelsize": 8, "legend.fontsize": 6.5, "pdf.fonttype": 42, "svg.fonttype": "none"}
+DPI = 300
+COLUMN_INCHES = 3.5
+MARKERS = ("s", "^", "v", "D", "P", "X", "<", ">", "h", "p")
+INK, GREY, ACCENT = "#1a1a1a", "#8a8a8a", "#c1272d"
+CHOSEN = ("fastest", "most_frugal", "knee", "vendor_default")
+
+
+def pareto(ax: Any, front: Front, baselines: Front | None = None, x: int = 0, y: int = 1) -> None:
+    """Draw objectives `x` and `y` of a front, its knee and the baselines; units on both axes."""
+    F = front.objectives
+    order = np.lexsort((F[:, y], F[:, x]))
+    if F.shape[1] == 2:
+        ax.plot(F[order, x], F[order, y], "-", color=GREY, lw=0.8, zorder=1, drawstyle="steps-post")
+    ax.plot(F[order, x], F[order, y], "o", color=INK, ms=2.8, label=f"front ({len(front)} mappings)", zorder=3)
+    ax.plot(F[front.knee, x], F[front.knee, y], "*", color=ACCENT, mec=INK, mew=0.5, ms=10, label="knee", zorder=4)
+    if baselines is not None:
+        B = baselines.objectives
+        for i, (name, marker) in enumerate(zip(baselines.ids, itertools.cycle(MARKERS), strict=False)):
+            ax.plot(B[i, x], B[i, y], marker, mfc="white", mec=INK, mew=0.8, ms=4.5, ls="", label=name, zorder=2)
+    for axis, name in ((ax.xaxis, front.objective_names[x]), (ax.yaxis, front.objective_names[y])):
+        axis.set_major_formatter(EngFormatter(unit=COLUMNS[name] or "", sep="\N{NO-BREAK SPACE}"))
+        axis.set_label_text(name)
+    ax.grid(True, lw=0.3, color="#dddddd", zorder=0)
+    ax.margins(0.06)
+
+
+def single_objective(ax: Any, front: Front, baselines: Front) -> None:
+    """Draw the one objective of a front's best mapping beside the baselines as bars."""
+    name = front.objective_names[0]
+    values = [front.objectives[front.best(name), 0], *baselines.objectives[:, 0]]
+    ax.barh(range(len(values)), values, color=[INK] + ["#c8c8c8"] * len(baselines), edgecolor=INK, lw=0.6)
+    ax.set_yticks(range(len(values)), ["search", *baselines.ids])
+    ax.invert_yaxis()
+    ax.xaxis.set_major_formatter(EngFormatter(unit=COLUMNS[name] or "", sep="\N{NO-BREAK SPACE}"))
+    ax.set_xlabel(name)
+
+
+def convergence(ax: Any, run: Run) -> None:
+    """Draw the hypervolume over evaluations, and the baselines' own hypervolume as the line to beat."""
+    history = run.history
+    ax.plot(history[:, 0], history[:, 2], "-", color=INK, lw=1.2, label=f"{run.algorithm}, seed {run.seed}")
+    ax.axhline(hypervolume(run.problem, run.baselines), color=GREY, lw=0.9, ls="--", label="all baselines together")
+    ax.set_xlabel("evaluations")
+    ax.set_ylabel("hypervolume (share of the box up to\nthe reference point)")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.grid(True, lw=0.3, color="#dddddd")
+    ax.legend(frameon=False, loc="center right")
+
+
+def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") -> Any:
+    """Draw a mapping on the chip: cores shaded and numbered by layer, links by load, the busiest one marked.
+
+    Returns the colour scale of the links (a ScalarMappable).
+    """
+    system, names = problem.system, problem.network.layer_names
+    t = system.topology
+    xy = system.router_xy.astype(float)
+    layer_of_core = np.full(system.n_cores, -1)
+    layer_of_core[list(mapping.core_of_slice)] = np.repeat(np.arange(len(names)), mapping.cores_per_layer)
+    shades = _layer_colours(len(names))
+    per_side = int(np.ceil(np.sqrt(t.cores_per_router)))
+    tile = 0.52  # side of a router's square of cores, routers are 1 apart
+    cell = tile / per_side
+    font = (
+        7.0 * min(1.0, 8.0 / (t.width * t.chips_x)) * (1.0 if len(names) <= 26 else 0.6) * (1.4 if per_side == 1 else 1)
+    )
+    for core in range(system.n_cores):
+        x0, y0 = xy[system.router_of_core[core]] - tile / 2
+        row, column = divmod(core % t.cores_per_router, per_side)
+        corner = (x0 + column * cell, y0 + row * cell)
+        layer = layer_of_core[core]
+        masked = core in system.masked_cores
+        face = shades[layer] if layer >= 0 else "#ffffff"
+        ax.add_patch(
+            Rectangle(corner, cell, cell, fc=face, ec="#555555", lw=0.3, hatch="////" if masked else None, zorder=3)
+        )
+        if layer >= 0:
+            dark = np.dot(face[:3], (0.299, 0.587, 0.114)) < 0.5
+            ax.text(
+                corner[0] + cell / 2,
+                corner[1] + cell / 2,
+                str(layer),
+                fontsize=font,
+                ha="center",
+                va="center",
+                color="white" if dark else "black",
+                zorder=4,
+            )
+    loads = link_loads(problem.partitioner, system, mapping)
+    greys = ListedColormap(matplotlib.colormaps["Greys"](np.linspace(0.2, 1.0, 256)))
+    scale = ScalarMappable(Normalize(0, max(loads.max(initial=0.0), 1e-300)), greys)
+    seconds = loads * system.cost("message_bits") / system.per_link("bandwidth_bit_per_s")
+    busiest = int(seconds.argmax()) if loads.size and loads.max() > 0 else -1
+    for link, (a, b) in enumerate(zip(system.links.source, system.links.target, strict=True)):
+        step = xy[b] - xy[a]
+        side = np.array([-step[1], step[0]]) * 0.08  # the two directions run beside each other
+        share = loads[link] / max(loads.max(), 1e-300)
+        colour = ACCENT if link == busiest else scale.to_rgba(loads[link])
+        ax.add_patch(
+            FancyArrowPatch(
+                xy[a] + step * (tile / 2 + 0.02) + side,
+                xy[b] - step * (tile / 2 + 0.02) + side,
+                arrowstyle="-|>",
+                mutation_scale=3.5,
+                lw=0.3 + 1.7 * share,
+                color=colour,
+                zorder=5 if link == busiest else 2,
+                shrinkA=0,
+                shrinkB=0,
+            )
+        )
+    for edge in range(1, t.chips_x):
+        ax.axvline(edge * t.width - 0.5, color=GREY, lw=0.8, ls=":")
+    for edge in range(1, t.chips_y):
+        ax.axhline(edge * t.height - 0.5, color=GREY, lw=0.8, ls=":")
+    metrics = {c: v[0] for c, v in problem.evaluate_mappings([mapping]).items()}
+    time, energy = EngFormatter("s", 2), EngFormatter("J", 2)
+    lines = [
+        f"{title}: {time(metrics['latency_s'])}, {energy(metrics['energy_j'])}, {metrics['cores_used']} cores",
+        f"bound by {metrics['bottleneck']}; busiest link: " + _link_name(problem, busiest, loads),
+    ]
+    ax.set_title("\n".join(lines), fontsize=7, loc="left")
+    ax.set_xlim(-0.6, t.width * t.chips_x - 0.4)
+    ax.set_ylim(t.height * t.chips_y - 0.4, -0.6)
+    ax.set_aspect("equal")
+    ax.set_xticks(range(t.width * t.chips_x))
+    ax.set_yticks(range(t.height * t.chips_y))
+    ax.set_xlabel("router x")
+    ax.set_ylabel("router y")
+    ax.tick_params(length=2, labelsize=6)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    return scale
+
+
+def pareto_figure(front: Front, baselines: Front | None, earlier: Front | None = None) -> Figure:
+    """Front and baselines: one panel for two objectives, one per pair for more, bars for a single one.
+
+    `earlier` is another front to show behind, such as the same mappings under another model.
+    """
+    m = len(front.objective_names)
+    pairs = list(itertools.combinations(range(m), 2))
+    with _style():
+        figure = Figure(figsize=(COLUMN_INCHES * max(1, len(pairs)) * 1.25, COLUMN_INCHES * 0.95), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, max(1, len(pairs))))
+        if not pairs and baselines is not None:
+            single_objective(axes[0], front, baselines)
+        for ax, (x, y) in zip(axes, pairs, strict=False):
+            if earlier is not None:
+                E = earlier.objectives
+                ax.plot(E[:, x], E[:, y], "+", color=GREY, ms=4, label="mappings of the run", zorder=1)
+            pareto(ax, front, baselines, x, y)
+        if pairs:
+            axes[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def convergence_figure(run: Run) -> Figure:
+    """Hypervolume over evaluations."""
+    with _style():
+        figure = Figure(figsize=(COLUMN_INCHES, COLUMN_INCHES * 0.75), layout="constrained")
+        convergence(figure.subplots(), run)
+    return figure
+
+
+def mesh_figure(problem: MappingProblem, mapping: Mapping, title: str) -> Figure:
+    """One mapping on the chip, with the scale of its links and the names of its layers."""
+    t = problem.system.topology
+    columns, rows = t.width * t.chips_x, t.height * t.chips_y
+    width = min(max(0.62 * columns, COLUMN_INCHES), 2 * COLUMN_INCHES + 3)
+    names = problem.network.layer_names
+    with _style():
+        figure = Figure(figsize=(width, width * (rows + 0.4) / columns + 1.3), layout="constrained")
+        ax = figure.subplots()
+        scale = mesh(ax, problem, mapping, title)
+        bar = figure.colorbar(scale, ax=ax, shrink=0.8, pad=0.01, aspect=30)
+        bar.set_label("messages per link and timestep")
+        bar.ax.yaxis.set_major_formatter(EngFormatter(sep=""))
+        if len(names) <= 26:
+            shades = _layer_colours(len(names))
+            handles = [
+                Rectangle((0, 0), 1, 1, fc=shades[i], ec="#555555", lw=0.3, label=f"{i} {name} ({k} cores)")
+                for i, (name, k) in enumerate(zip(names, mapping.cores_per_layer, strict=True))
+            ]
+            figure.legend(
+                handles=handles, loc="outside lower center", ncols=max(1, int(width / 1.4)), frameon=False, fontsize=6
+            )
+    return figure
+
+
+def chosen_mappings(run: Run) -> dict[str, Mapping]:
+    """Mappings worth a picture: fastest, most frugal, knee and the vendor's default."""
+    front = run.front
+    picks = (front.best("latency_s"), front.best("energy_j"), front.knee)
+    return {
+        **{name: front.mappings[i] for name, i in zip(CHOSEN, picks, strict=False)},
+        "vendor_default": run.baselines.by_id["vendor_default"],
+    }
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure as PDF and PNG, each whole or not at all."""
+    for ending, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        with whole_file(folder / f"{name}.{ending}") as temporary, _style():
+            figure.savefig(temporary, dpi=DPI, metadata=metadata)
+
+
+def _layer_colours(n: int) -> Sequence[Any]:
+    """Colours whose lightness falls from layer to layer, so that they can be told apart in grey."""
+    return list(matplotlib.colormaps["viridis_r"](np.linspace(0.02, 1.0, n)))
+
+
+def _link_name(problem: MappingProblem, link: int, loads: Any) -> str:
+    if link < 0:
+        return "none"
+    links, xy = problem.system.links, problem.system.router_xy
+    (x1, y1), (x2, y2) = xy[links.source[link]], xy[links.target[link]]
+    kind = MESH_CLASSES[links.link_class[link]]
+    return f"({x1},{y1})\N{RIGHTWARDS ARROW}({x2},{y2}) {kind}, {loads[link]:.0f} messages"
+
+
+def _style() -> Any:
+    return matplotlib.rc_context(STYLE)

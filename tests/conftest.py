@@ -1,0 +1,91 @@
+"""Shared by all tests: the hypothesis profile, generators of small random networks and mappings, a tiny chain."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+import neuromap_moo as nm
+from neuromap_moo.partition import partitioner_for
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40, database=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def networks_folder():
+    """Trained networks beside the checkout, where there are any."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "networks"
+    if not folder.is_dir():
+        pytest.skip("no folder with trained networks beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chain():
+    """Three layers of 2, 3 and 2 neurons: sparse, then dense.
+
+    input 0 -> hidden 0, 2; input 1 -> hidden 1; every hidden -> every output.
+    """
+    return nm.Network(
+        "chain",
+        (
+            nm.Layer("input", 2, "input", [0.5, 0.25]),
+            nm.Layer("hidden", 3, "lif", [0.125, 0.0, 1.0]),
+            nm.Layer("output", 2, "lif", [0.0, 0.0]),
+        ),
+        (
+            nm.Projection("input", "hidden", nm.Sparse(2, 3, [0, 2, 3], [0, 2, 1]), weight_bits=8),
+            nm.Projection("hidden", "output", nm.Dense(3, 2), weight_bits=4),
+        ),
+        steps_per_inference=2,
+    )
+
+
+@pytest.fixture(scope="session")
+def random_network():
+    """Return a function: generator -> small network, often with skips, self loops, cycles and silent neurons."""
+
+    def make(rng, max_layers=4, max_size=12):
+        sizes = rng.integers(1, max_size + 1, rng.integers(1, max_layers + 1)).tolist()
+        layers = []
+        for i, n in enumerate(sizes):
+            activity = rng.random(n) * rng.choice([0.1, 1.0, 5.0])
+            activity[rng.random(n) < 0.2] = 0.0
+            layers.append(nm.Layer(f"layer_{i}", n, "lif", activity))
+        projections = []
+        for a, b in itertools.product(range(len(sizes)), repeat=2):
+            if rng.random() > (0.9 if b == a + 1 else 0.15):
+                continue
+            if rng.random() < 0.3:
+                connectivity = nm.Dense(sizes[a], sizes[b])
+            else:
+                matrix = rng.random((sizes[a], sizes[b])) < rng.choice([0.05, 0.4, 1.0])
+                indptr = np.concatenate([[0], np.cumsum(matrix.sum(axis=1))])
+                connectivity = nm.Sparse(sizes[a], sizes[b], indptr, np.nonzero(matrix)[1])
+            projections.append(nm.Projection(f"layer_{a}", f"layer_{b}", connectivity, int(rng.integers(1, 17))))
+        return nm.Network("random", tuple(layers), tuple(projections), int(rng.integers(1, 4)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_mapping():
+    """Return a function: generator, network, system -> mapping that fits, on random cores."""
+
+    def make(rng, network, system):
+        partitioner = partitioner_for(network, system)
+        counts = partitioner.minimum.copy()
+        free = int(rng.integers(0, partitioner.n_cores - counts.sum() + 1))
+        for layer in rng.permutation(len(counts)):
+            allowed = np.flatnonzero(partitioner.fits[layer, : counts[layer] + free + 1])
+            free += counts[layer]
+            counts[layer] = rng.choice(allowed)
+            free -= counts[layer]
+        return nm.Mapping(counts, rng.permutation(system.usable_cores)[: counts.sum()])
+
+    return make

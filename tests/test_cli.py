@@ -1,0 +1,371 @@
+"""The command line as its users meet it: exit codes, one helpful line, resume after a kill, sweeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+import neuromap_moo as nm
+from neuromap_moo import cli
+from neuromap_moo.files import config_folder
+from neuromap_moo.front import load_table
+from neuromap_moo.system import presets
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
+SMALL = ["network.sizes=[64,96,64]", "network.density=0.3", "name=small"]
+
+
+def call(monkeypatch, capsys, *arguments):
+    """Run the command line in this process; return exit code, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["neuromap_moo", *arguments])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as ended:
+        code = ended.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def start(*arguments, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "neuromap_moo", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_runs(experiment, here, monkeypatch, capsys):
+    code, out, err = call(
+        monkeypatch,
+        capsys,
+        f"+experiment={experiment}",
+        "budget.evaluations=300",
+        "output=run",
+        "algorithm.population=20",
+    )
+    assert (code, err.count("Traceback")) == (0, 0), err
+    summary = json.loads((here / "run" / "summary.json").read_text())
+    assert (summary["name"], summary["evaluations"]) == (experiment, 300)
+    assert "vendor_default" in out
+    assert "m000" in out
+
+
+@pytest.mark.parametrize("group", ["network", "system", "evaluator", "algorithm"])
+def test_every_option_of_every_group_composes(group):
+    for path in (config_folder() / group).glob("*.yaml"):
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            config = compose("config", overrides=[f"{group}={path.stem}"])
+        assert group in config
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets_read_the_same_by_hydra_and_by_load_system(name):
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("config", overrides=[f"system={name}"])
+    assert cli.build_system(OmegaConf.to_container(config.system)) == nm.load_system(name)
+
+
+@pytest.mark.parametrize("algorithm", ["nsga2", "nsga3", "random", "es"])
+def test_every_algorithm_runs_by_name(algorithm, here, monkeypatch, capsys):
+    code, _, err = call(monkeypatch, capsys, *SMALL, f"algorithm={algorithm}", "budget.evaluations=250", "output=run")
+    assert code == 0, err
+    assert json.loads((here / "run" / "summary.json").read_text())["algorithm"] == algorithm
+
+
+def bad_files(folder):
+    (folder / "empty.net").touch()
+    (folder / "garbage.net").write_bytes(b"\x00garbage" * 50)
+    (folder / "garbage.npz").write_bytes(b"PK\x03\x04garbage")
+    (folder / "text.txt").write_text("hello")
+    system = (config_folder() / "system" / "loihi2.yaml").read_text()
+    (folder / "missing.yaml").write_text(re.sub(r"  p_core_w:\n.*\n", "", system))
+    (folder / "negative.yaml").write_text(system.replace("value: 0.66e-9", "value: -0.66e-9"))
+    (folder / "text.yaml").write_text(system.replace("value: 0.66e-9", "value: quick"))
+    (folder / "broken.yaml").write_text("a: [1, 2")
+    with h5py.File(folder / "nan.net", "w") as file:
+        layer = file.create_group("layer/0")
+        layer["type"] = np.array([b"dense"])
+        layer["weight"] = np.full((3, 4), np.nan, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["algorithm=nsga4"], ["algorithm/nsga4", "nsga2 nsga3"]),
+        (["++algorithm.name=nsga4"], ["no 'nsga4'", "did you mean"]),
+        (["+experiment=mlp_c"], ["experiment/mlp_c", "mlp_a mlp_b"]),
+        (["objectives=[latency]"], ["'latency' is no numeric metric column", "did you mean 'latency_s'?"]),
+        (["objectives=[bottleneck]"], ["'bottleneck' is no numeric"]),
+        (["objectives=[]"], ["at least one metric column"]),
+        (["objectives=3"], ["objectives: expected a list"]),
+        (["objectives=[latency_s,latency_s]"], ["different columns"]),
+        (["budgte.evaluations=5"], ["unknown key 'budgte.evaluations'", "did you mean 'budget.evaluations'?"]),
+        (["++budget.evaluatons=5"], ["unknown key 'budget.evaluatons'", "did you mean 'evaluations'?"]),
+        (["++sede=5"], ["unknown key 'sede'", "did you mean 'seed'?"]),
+        (["++network.sizs=5"], ["unknown key 'network.sizs'", "did you mean 'sizes'?"]),
+        (["++system.topologyy.width=5"], ["unknown key 'topologyy'", "did you mean 'topology'?"]),
+        (["++algorithm.pop=5"], ["unknown option 'pop'", "population"]),
+        (["++evaluator.name=magic"], ["no 'magic'", "analytic"]),
+        (["budget.evaluations=0"], ["budget.evaluations", ">= 1", "got 0"]),
+        (["budget.evaluations=-3"], [">= 1", "got -3"]),
+        (["budget.evaluations=lots"], ["got 'lots'"]),
+        (["budget.evaluations=1.5"], ["got 1.5"]),
+        (["budget.evaluations=null"], ["got null for both"]),
+        (["budget.seconds=0"], ["budget.seconds", "> 0", "got 0"]),
+        (["budget.seconds=soon"], ["got 'soon'"]),
+        (["budget=7"], ["budget: expected a group of keys"]),
+        (["seed=one"], ["seed: expected a whole number >= 0, got 'one'"]),
+        (["seed=-1"], ["got -1"]),
+        (["overwrite=maybe"], ["overwrite: expected true or false"]),
+        (["name=a/b"], ["name: expected letters"]),
+        (["task=fly"], ["task: no 'fly'", "optimize"]),
+        (["task=evaluate"], ["run=outputs/..."]),
+        (["task=evaluate", "run=nowhere"], ["nowhere", "folder of a finished run"]),
+        (["algorithm.population=1"], ["population", ">= 2", "got 1"]),
+        (["system=mesh", "system.topology.width=2", "system.topology.height=1"], ["at least", "cores", "has 2 usable"]),
+        (["system=mesh", "system.topology.width=wide"], ["topology.width", "got 'wide'"]),
+        (["system.masked_cores=[500]"], ["masked_cores", "0..127", "[500]"]),
+        (["system.masked_cores=5"], ["masked_cores: expected a list"]),
+        (["system.masked_cores=" + str(list(range(126))).replace(" ", "")], ["at least", "has 2 usable"]),
+        (["system.costs.t_synop_s.value=-1"], ["t_synop_s", ">= 0", "got -1"]),
+        (["system.combine=min"], ["combine", "got 'min'", "max_plus_barrier"]),
+        (["system=file"], ["system.path: expected a value", "give system.path="]),
+        (["system=file", "system.path=none.yaml"], ["none.yaml", "no such file"]),
+        (["system=file", "system.path=missing.yaml"], ["costs.p_core_w: missing", "in W"]),
+        (["system=file", "system.path=negative.yaml"], ["t_synop_s", "got -6.6e-10"]),
+        (["system=file", "system.path=text.yaml"], ["t_synop_s", "got 'quick'"]),
+        (["system=file", "system.path=broken.yaml"], ["broken.yaml", "expected YAML"]),
+        (["network=file"], ["network.path: expected a value", "give network.path="]),
+        (["network=file", "network.path=none.net"], ["none.net", "no such file"]),
+        (["network=file", "network.path=text.txt"], ["text.txt", ".npz or .net"]),
+        (["network=file", "network.path=empty.net"], ["empty.net", "empty"]),
+        (["network=file", "network.path=garbage.net"], ["garbage.net", "HDF5"]),
+        (["network=file", "network.path=garbage.npz"], ["garbage.npz", "save_network"]),
+        (["network=file", "network.path=nan.net"], ["nan.net", "layer 0", "NaN"]),
+        (["network=file", "network.density=2"], ["'network.density' does not belong to the network chosen"]),
+        (["network.density=2"], ["density", "(0, 1]", "got 2"]),
+        (["network.density=thin"], ["density", "got 'thin'"]),
+        (["network.sizes=[64]"], ["sizes", "at least two layers"]),
+        (["network.sizes=[64,0]"], ["sizes, layer 1", ">= 1", "got 0"]),
+        (["network.activity=-1"], ["activity", "got -1"]),
+        (["output=text.txt"], ["text.txt", "it is a file"]),
+        (["key==value"], ["--help"]),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
+def test_wrong_input_ends_with_code_2_and_one_helpful_line(arguments, words, here, monkeypatch, capsys):
+    bad_files(here)
+    given = [] if "network=file" in arguments else SMALL[:2]
+    before = sorted(path.name for path in here.iterdir())
+    code, out, err = call(monkeypatch, capsys, *given, *arguments)
+    lines = [line for line in err.splitlines() if not line.startswith("preparing ")]
+    assert code == 2, err
+    assert len(lines) == 1, err
+    assert lines[0].startswith("neuromap_moo: ")
+    assert out == ""
+    for word in words:
+        assert word in lines[0]
+    assert sorted(path.name for path in here.iterdir()) == before  # nothing half-written
+
+
+def test_a_finished_run_is_refused_and_can_be_replaced(here, monkeypatch, capsys):
+    arguments = [*SMALL, "budget.evaluations=200", "output=run"]
+    assert call(monkeypatch, capsys, *arguments)[0] == 0
+    first = (here / "run" / "front.csv").read_bytes()
+    code, _, err = call(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert "holds a finished run" in err
+    assert call(monkeypatch, capsys, *arguments, "overwrite=true")[0] == 0
+    assert (here / "run" / "front.csv").read_bytes() == first
+
+
+def test_default_folder_is_named_by_time_and_seed(here, monkeypatch, capsys):
+    code, out, _ = call(monkeypatch, capsys, *SMALL, "seed=7", "budget.evaluations=100")
+    assert code == 0
+    (folder,) = (here / "outputs" / "small").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_s7", folder.name)
+    assert str(folder.relative_to(here)) in out
+    assert {p.name for p in here.iterdir()} == {"outputs"}  # and nothing of Hydra's
+
+
+def test_a_network_from_a_file_goes_by_its_name(here, monkeypatch, capsys):
+    nm.save_network(nm.sparse_mlp([40, 30], 0.2), here / "mine.npz")
+    code, _, err = call(monkeypatch, capsys, "network=file", "network.path=mine.npz", "budget.evaluations=100")
+    assert code == 0, err
+    assert (here / "outputs" / "mine").is_dir()
+
+
+@pytest.mark.parametrize("name", ["mnist_mlp", "oxford"])
+def test_public_trained_networks_run(name, networks_folder, here, monkeypatch, capsys):
+    path = networks_folder / f"{name}.net"
+    code, out, err = call(monkeypatch, capsys, "network=file", f"network.path={path}", "budget.evaluations=300")
+    assert code == 0, err
+    assert "non-dominated mappings from 300 evaluations" in out
+
+
+def test_killed_three_times_and_started_again_the_front_is_byte_identical(here):
+    arguments = [*SMALL, "budget.evaluations=60000", "output="]
+    undisturbed = start(*arguments[:-1], "output=whole", cwd=here)
+    assert finish(undisturbed)[0] == 0
+    for kill in range(3):
+        process = start(*arguments[:-1], "output=killed", cwd=here)
+        checkpoint = here / "killed" / "checkpoint.pkl"
+        known = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        deadline = time.monotonic() + 60
+        while not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > known) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process.poll() is None, f"kill {kill} came too late"
+        process.send_signal(signal.SIGKILL)
+        assert finish(process)[0] == -signal.SIGKILL
+        assert not (here / "killed" / "front.csv").exists()
+    code, _, err = finish(start(*arguments[:-1], "output=killed", cwd=here))
+    assert code == 0, err
+    assert "resuming" in err
+    for name in ("front.csv", "mappings.json", "baselines.csv"):
+        assert (here / "killed" / name).read_bytes() == (here / "whole" / name).read_bytes()
+    assert not (here / "killed" / "checkpoint.pkl").exists()
+
+
+def test_ctrl_c_saves_everything_and_the_run_goes_on_from_there(here):
+    arguments = [*SMALL, "budget.evaluations=40000"]
+    process = start(*arguments, "output=run", cwd=here)
+    while not (here / "run" / "checkpoint.pkl").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert code == 130, err
+    assert "Traceback" not in err
+    assert "non-dominated mappings" in out
+    summary = json.loads((here / "run" / "summary.json").read_text())
+    assert summary["ended"] == "stopped"
+    assert 0 < summary["evaluations"] < 40000
+    code, _, err = finish(start(*arguments, "seed=5", "output=run", cwd=here))
+    assert code == 2
+    assert "belongs to a different search" in err
+    assert finish(start(*arguments, "output=run", cwd=here))[0] == 0
+    assert finish(start(*arguments, "output=whole", cwd=here))[0] == 0
+    assert (here / "run" / "front.csv").read_bytes() == (here / "whole" / "front.csv").read_bytes()
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_sweeps_over_seeds_and_algorithms(launcher, here):
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    code, _, err = finish(
+        start(
+            "-m",
+            *SMALL,
+            f"hydra/launcher={launcher}",
+            "algorithm=nsga2,es",
+            "seed=0,1",
+            "budget.evaluations=200",
+            cwd=here,
+        )
+    )
+    assert code == 0, err
+    summaries = [json.loads(p.read_text()) for p in (here / "outputs" / "small").glob("*/summary.json")]
+    assert sorted((s["algorithm"], s["seed"]) for s in summaries) == [("es", 0), ("es", 1), ("nsga2", 0), ("nsga2", 1)]
+
+
+def test_progress_goes_to_stderr_as_plain_lines_and_the_table_to_stdout(here, monkeypatch, capsys):
+    _, out, err = call(monkeypatch, capsys, *SMALL, "budget.evaluations=200")
+    assert re.search(r"200 evaluations, [\d.]+ s: front \d+, hypervolume 0\.\d+, latency_s ", err)
+    assert "\r" not in err
+    assert out.splitlines()[0].endswith(".")
+    assert "evaluations, " not in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
+def test_progress_is_a_live_bar_on_a_terminal(here):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    command = [sys.executable, "-m", "neuromap_moo", *SMALL, "budget.evaluations=3000"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    process = subprocess.Popen(command, cwd=here, env=environment, stdout=subprocess.DEVNULL, stderr=end)
+    os.close(end)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(terminal)
+    assert process.wait() == 0
+    assert b"100%|" in shown
+    assert b"3000/3000 evaluations" in shown
+
+
+def test_evaluate_scores_a_run_again(here, monkeypatch, capsys):
+    call(monkeypatch, capsys, *SMALL, "budget.evaluations=400", "output=run", "keep_evaluations=true")
+    code, out, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=same")
+    assert code == 0, err
+    assert (here / "same" / "front.csv").read_bytes() == (here / "run" / "front.csv").read_bytes()
+    code, out, err = call(
+        monkeypatch,
+        capsys,
+        "task=evaluate",
+        "run=run",
+        "output=slow",
+        "system.costs.bandwidth_bit_per_s.mesh_x.value=1e9",
+    )
+    assert code == 0, err
+    assert "stay non-dominated" in out
+    evaluated = load_table(here / "slow" / "evaluated.csv")
+    assert evaluated["mapping_id"] == load_table(here / "run" / "front.csv")["mapping_id"]
+    assert set(evaluated["non_dominated"]) <= {"True", "False"}
+    assert (here / "slow" / "pareto.png").exists()
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=run")
+    assert code == 2
+    assert "is the run itself" in err
+
+
+def test_bugs_end_with_code_1_and_a_traceback(here, monkeypatch, capsys):
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(cli, "search", broken)
+    code, _, err = call(monkeypatch, capsys, *SMALL)
+    assert code == 1
+    assert "ZeroDivisionError: a bug" in err
+
+
+def test_help_shows_examples_and_groups(here, monkeypatch, capsys):
+    code, out, _ = call(monkeypatch, capsys, "--help")
+    assert code == 0
+    for text in ("+experiment=mlp_b", "network=file network.path=", "algorithm: es, nsga2, nsga3, random"):
+        assert text in out

@@ -1,0 +1,259 @@
+"""Algorithms and the search loop: one conformance suite for all, and exact answers where they are known."""
+
+from __future__ import annotations
+
+import itertools
+
+import moocore
+import networkx as nx
+import numpy as np
+import pytest
+
+import neuromap_moo as nm
+from neuromap_moo.evaluate import minimised
+from neuromap_moo.search import ALGORITHMS, Budget, search_mappings
+from neuromap_moo.search.algorithms import reference_directions
+from neuromap_moo.search.driver import add_to_archive, round_significant
+
+OBJECTIVES = (
+    ("latency_s",),
+    ("latency_s", "energy_j"),
+    ("throughput_hz", "energy_j", "message_hops"),
+)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return nm.sparse_mlp([64, 96, 96, 32], 0.3, seed=1)
+
+
+@pytest.fixture(scope="module")
+def system():
+    return nm.mesh_system(4, 3, 2, masked_cores=[7], synapse_words=400)
+
+
+@pytest.fixture(scope="module")
+def problem(network, system):
+    return nm.MappingProblem(network, system)
+
+
+def values(result, problem):
+    return minimised(problem.evaluate_mappings(result.mappings), problem.objectives)
+
+
+@pytest.mark.parametrize("objectives", OBJECTIVES, ids=len)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+class TestConformance:
+    """What every algorithm keeps."""
+
+    def test_budget_is_exact_and_every_mapping_legal_and_non_dominated(self, network, system, algorithm, objectives):
+        problem = nm.MappingProblem(network, system, objectives)
+        result = search_mappings(problem, algorithm, budget=Budget(537), seed=3, keep_evaluations=True)
+        assert result.evaluations == 537
+        assert result.ended == "evaluations"
+        assert len(result.evaluated["objectives"]) == len(result.evaluated["cores_per_layer"]) == 537
+        assert result.evaluated["core_of_slice"].size == result.evaluated["cores_per_layer"].sum()
+        for mapping in result.mappings:
+            nm.check(mapping, problem)
+        # The archive is exactly the non-dominated set of all that was evaluated.
+        best = round_significant(result.evaluated["objectives"])
+        best = np.unique(best[moocore.is_nondominated(best)], axis=0)
+        assert np.array_equal(np.unique(round_significant(values(result, problem)), axis=0), best)
+        assert len(result.mappings) == len(best)
+
+    def test_same_seed_same_result_and_another_seed_another(self, network, system, algorithm, objectives):
+        problem = nm.MappingProblem(network, system, objectives)
+        first, again, other = (
+            search_mappings(problem, algorithm, budget=Budget(400), seed=s, keep_evaluations=True) for s in (1, 1, 2)
+        )
+        assert first.mappings == again.mappings
+        assert np.array_equal(first.history[:, [0, 2, 3]], again.history[:, [0, 2, 3]])
+        assert not np.array_equal(first.evaluated["objectives"], other.evaluated["objectives"])
+
+    def test_a_resumed_search_ends_like_an_unbroken_one(self, network, system, algorithm, objectives, tmp_path):
+        problem = nm.MappingProblem(network, system, objectives)
+        budget = Budget(600)
+        whole = search_mappings(problem, algorithm, budget=budget, seed=4, keep_evaluations=True)
+        checkpoint = tmp_path / "checkpoint.pkl"
+        for _ in range(2):
+            calls = itertools.count()
+            part = search_mappings(
+                nm.MappingProblem(network, system, objectives),
+                algorithm,
+                budget=budget,
+                seed=4,
+                checkpoint=checkpoint,
+                keep_evaluations=True,
+                should_stop=lambda calls=calls: next(calls) >= 1,
+            )
+            assert part.ended == ""
+            assert part.evaluations < 600
+        rest = search_mappings(problem, algorithm, budget=budget, seed=4, checkpoint=checkpoint, keep_evaluations=True)
+        assert rest.mappings == whole.mappings
+        assert np.array_equal(rest.evaluated["objectives"], whole.evaluated["objectives"])
+        assert np.array_equal(rest.history[:, [0, 2]], whole.history[:, [0, 2]])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("objectives", "costs"),
+    [
+        (("latency_s", "energy_j"), {"p_chip_w": 0.0, "p_core_w": 0.0, "t_barrier_s": 0.0}),
+        (("peak_link_messages", "message_hops"), {}),
+    ],
+    ids=["latency-energy", "peak-hops"],
+)
+def test_search_returns_exactly_the_brute_force_front_of_six_slices(algorithm, objectives, costs):
+    sizes = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        graph = nx.gnp_random_graph(6, 0.5, seed=seed, directed=True)
+        for edge in graph.edges:
+            graph.edges[edge]["messages"] = float(rng.lognormal(0, 1)) * 1000
+        problem = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), nm.mesh_system(3, 2, **costs), objectives)
+        everything = [nm.Mapping([1] * 6, placement) for placement in itertools.permutations(range(6))]
+        assert len(everything) == 720
+        F = round_significant(minimised(problem.evaluate_mappings(everything), objectives))
+        front = np.unique(F[moocore.is_nondominated(F)], axis=0)
+        run = nm.search(problem, algorithm, evaluations=4000, seed=seed)
+        found = round_significant(minimised(run.front.table, objectives))
+        assert np.array_equal(np.unique(found, axis=0), front), f"graph {seed}"
+        sizes.append(len(front))
+    if objectives[0] == "peak_link_messages":
+        assert max(sizes) > 2  # the graphs do pose a trade-off
+
+
+def test_search_beats_every_baseline_at_both_ends():
+    problem = nm.MappingProblem(nm.sparse_mlp([1024, 2048, 1024, 512], 0.05), nm.load_system("loihi2"))
+    run = nm.search(problem, evaluations=6000, seed=0)
+    for gain in run.summary()["best"].values():
+        assert gain["reduction_vs_best_baseline"] > 0
+    assert run.summary()["best"]["latency_s"]["reduction_vs_vendor_default"] > 0.3
+    fastest, frugal = run.front.best("latency_s"), run.front.best("energy_j")
+    assert run.front.mappings[fastest].cores_used != run.front.mappings[frugal].cores_used
+
+
+def test_hypervolume_never_falls_and_ends_as_the_front_has_it(problem):
+    run = nm.search(problem, evaluations=1500, seed=5)
+    history = run.history
+    assert (np.diff(history[:, 2]) >= 0).all()
+    assert history[-1, 2] == pytest.approx(run.hypervolume, rel=1e-9)
+    assert history[-1, 3:].tolist() == run.front.objectives.min(axis=0).tolist()
+    assert history[-1, 0] == 1500
+
+
+def test_initial_population_holds_the_baselines(problem):
+    mappings = list(nm.baselines(problem).values())
+    run = nm.search(problem, evaluations=100, seed=0)
+    for name in problem.objectives:
+        best = problem.evaluate_mappings(mappings)[name].min()
+        assert run.front.table[name].min() <= best
+
+
+def test_a_front_never_holds_the_same_objectives_twice(problem):
+    F = values(search_mappings(problem, budget=Budget(2000), seed=1), problem)
+    assert len(np.unique(round_significant(F), axis=0)) == len(F)
+
+
+def test_wall_clock_budget_ends_the_search(problem):
+    result = search_mappings(problem, "nsga2", budget=Budget(None, 0.3), seed=0)
+    assert result.ended == "seconds"
+    assert result.seconds >= 0.3
+    assert result.evaluations > 0
+
+
+def test_a_tiny_space_ends_as_exhausted():
+    graph = nx.DiGraph([("a", "b", {"messages": 1.0})])
+    problem = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), nm.mesh_system(2, 1))
+    result = search_mappings(problem, "nsga2", budget=Budget(1000), seed=0)
+    assert result.ended == "exhausted"
+    assert len(result.mappings) == 1
+
+
+def test_archive_keeps_the_first_of_equals_and_ignores_rounding_noise():
+    X, F = np.array([[1], [2]]), np.array([[1.0, 2.0], [2.0, 1.0]])
+    new_F = np.array([[1.0 + 1e-15, 2.0 - 1e-15], [1.5, 1.5], [3.0, 3.0]])
+    kept_X, kept_F = add_to_archive(X, F, np.array([[3], [4], [5]]), new_F)
+    assert kept_X.ravel().tolist() == [1, 2, 4]
+    assert kept_F.tolist() == [[1.0, 2.0], [2.0, 1.0], [1.5, 1.5]]
+
+
+def test_round_significant_by_hand():
+    # twelve significant digits: 1.234567890125 -> 1.23456789012 or ...13 by its binary value; zero and signs stay
+    assert round_significant(np.array([[0.0, -123456789012.4, 1e-9 * 1.0000000000001]])).tolist() == [
+        [0.0, -123456789012.0, 1e-9]
+    ]
+
+
+@pytest.mark.parametrize(("n_objectives", "count"), [(1, 1), (2, 100), (3, 91), (4, 84)])
+def test_reference_directions_fit_the_population(n_objectives, count):
+    # Das and Dennis: C(n + m - 1, m - 1) directions; n = 99 -> 100, n = 12 -> 91, n = 6 -> 84 (n = 7 gives 120)
+    directions = reference_directions(n_objectives, 100)
+    assert directions.shape == (count, n_objectives)
+    assert directions.sum(axis=1) == pytest.approx(1)
+
+
+def test_reference_point_is_half_as_bad_again_as_the_vendor(network, system):
+    problem = nm.MappingProblem(network, system, ("latency_s", "throughput_hz", "inter_chip_messages"))
+    vendor = {k: v[0] for k, v in problem.evaluate_mappings([nm.baselines(problem)["vendor_default"]]).items()}
+    assert vendor["inter_chip_messages"] == 0  # one chip: 1 takes the place of zero
+    expected = [1.5 * vendor["latency_s"], -vendor["throughput_hz"] / 1.5, 1.5]
+    assert problem.reference_point == pytest.approx(expected)
+    F = np.array([expected, [0.0, expected[1] * 1.5, 0.75]])
+    assert problem.normalised(F) == pytest.approx(np.array([[1, 1, 1], [0, 0.5, 0.5]]))
+
+
+def test_baselines_of_random_layer_orders_are_ranked(problem):
+    named = problem.named_baselines
+    latency = {k: problem.evaluate_mappings([b.mapping])["latency_s"][0] for k, b in named.items()}
+    assert latency["vendor_order_min"] <= latency["vendor_order_median"] <= latency["vendor_order_max"]
+    assert "10 random layer orders" in named["vendor_order_min"].note
+    assert next(iter(named)) == "vendor_default"
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda p: nm.search(p, "nsga"), "no 'nsga'; did you mean 'nsga[23]'"),
+        (lambda p: nm.search(p, options={"pop": 3}), "unknown option 'pop'"),
+        (lambda p: nm.search(p, options={"population": 1}), "population: expected a whole number >= 2, got 1"),
+        (lambda p: nm.search(p, options={"population": "many"}), "whole number >= 2, got 'many'"),
+        (lambda p: nm.search(p, evaluations=0), "budget.evaluations: expected a whole number >= 1, got 0"),
+        (lambda p: nm.search(p, evaluations=1.5), "got 1.5"),
+        (lambda p: nm.search(p, evaluations=None), "got null for both; set one of them"),
+        (lambda p: nm.search(p, seconds=-1), "budget.seconds: expected a number > 0 in s, got -1"),
+        (lambda p: nm.search(p, seconds=float("nan")), "got nan"),
+        (lambda p: nm.search(p, seed=-1), "seed: expected a whole number >= 0, got -1"),
+        (lambda p: nm.MappingProblem(p.network, p.system, ("latency",)), "did you mean 'latency_s'"),
+        (lambda p: nm.MappingProblem(p.network, p.system, ()), "at least one metric column"),
+    ],
+)
+def test_wrong_arguments_are_refused(problem, call, match):
+    with pytest.raises(nm.InputError, match=match):
+        call(problem)
+
+
+def test_wrong_types_are_refused(problem):
+    with pytest.raises(TypeError, match="network: expected a Network or a CoreGraph, got str"):
+        nm.MappingProblem("model.net", problem.system)
+    with pytest.raises(TypeError, match=r"nm.load_system\('loihi2'\)"):
+        nm.MappingProblem(problem.network, "loihi2")
+
+
+def test_objectives_without_a_finite_value_are_refused():
+    graph = nx.DiGraph([("a", "b", {"messages": 1.0})])
+    free = nm.mesh_system(2, 2, t_barrier_s=0.0, t_dendop_s=0.0, t_synop_s=0.0, t_synmem_s=0.0)
+    graph.remove_edge("a", "b")
+    problem = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), free, ("throughput_hz",))
+    with pytest.raises(nm.InputError, match="are all costs of the system zero"):
+        nm.search(problem, evaluations=10)
+
+
+def test_checkpoints_of_another_search_or_none_at_all_are_refused(problem, tmp_path):
+    checkpoint = tmp_path / "checkpoint.pkl"
+    search_mappings(problem, budget=Budget(100), checkpoint=checkpoint, fingerprint="one")
+    with pytest.raises(nm.InputError, match="belongs to a different search"):
+        search_mappings(problem, budget=Budget(100), checkpoint=checkpoint, fingerprint="two")
+    checkpoint.write_bytes(b"garbage")
+    with pytest.raises(nm.InputError, match=r"cannot be read .* overwrite=true"):
+        search_mappings(problem, budget=Budget(100), checkpoint=checkpoint, fingerprint="one")
