@@ -102,8 +102,6 @@ class Settings:
         if not re.fullmatch(r"[\w.+ -]+", name) or name.strip(". ") == "":
             raise InputError(f"name: expected letters, digits and . _ + - (it names a folder), got {name!r}")
         _only(config["budget"], [f.name for f in fields(Budget)], "budget.")
-        objectives = config["objectives"]
-        _expect("objectives", objectives, (str, list), "a list of metric columns such as [latency_s,energy_j]")
         _only(config["evaluator"], ["name"], "evaluator.")
         if config["evaluator"].get("name") not in EVALUATORS:
             found = config["evaluator"].get("name")
@@ -111,7 +109,7 @@ class Settings:
         given = dict(config)
         given |= {
             "name": name,
-            "objectives": check_objectives(objectives),
+            "objectives": check_objectives(config["objectives"]),
             "seed": whole_number("seed", config["seed"]),
             "budget": Budget(**config["budget"]),
             "output": None if config["output"] is None else str(config["output"]),

@@ -72,12 +72,12 @@ def save_table(
     extra = dict(extra or {})
     if front.notes:
         extra["note"] = front.notes
+    columns = [*(front.table[c] for c in COLUMNS), *extra.values()]
     with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow([id_column, *COLUMNS, *extra])
         for i, name in enumerate(front.ids):
-            values = [front.table[c][i].item() for c in COLUMNS]
-            writer.writerow([name, *map(_text, values), *(_text(v[i]) for v in extra.values())])
+            writer.writerow([name, *(_text(v[i]) for v in columns)])
 
 
 def load_table(path: str | os.PathLike[str]) -> dict[str, list[str]]:
@@ -85,8 +85,10 @@ def load_table(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     try:
         with open(path, newline="", encoding="utf-8") as f:
             rows = list(csv.reader(f))
-    except OSError as error:
-        raise InputError(f"'{path}': cannot be read ({error.strerror}); expected a table of a run folder") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"'{path}': cannot be read ({error}); expected a table of a run folder") from error
+    if not rows or len({len(row) for row in rows}) > 1:
+        raise InputError(f"'{path}': expected a table of a run folder, it is empty or has rows of different length")
     return {name: [row[i] for row in rows[1:]] for i, name in enumerate(rows[0])}
 
 
@@ -117,4 +119,5 @@ def _gain(name: str, best: float, base: float) -> float | None:
 
 
 def _text(value: Any) -> str:
+    value = value.item() if isinstance(value, np.generic) else value
     return repr(value) if isinstance(value, float) else str(value)

@@ -21,6 +21,7 @@ from neuromap_moo.partition import CoreGraph
 from neuromap_moo.system import System
 
 SCHEMA = 1
+LARGEST = 2**31  # core ids are 32-bit integers
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class Mapping:
     def __post_init__(self) -> None:
         """Turn arrays and lists into tuples, so that mappings compare and hash by value."""
         for key in ("cores_per_layer", "core_of_slice"):
+            given = getattr(self, key)
             try:
-                array = np.asarray(getattr(self, key))
-                if array.ndim != 1 or array.size == 0 or not np.equal(array, array.astype(np.int64)).all():
-                    raise ValueError
-            except (TypeError, ValueError) as error:
-                raise InputError(
-                    f"mapping, {key}: expected a list of whole numbers, got {getattr(self, key)!r:.80}"
-                ) from error
+                array = np.asarray(given)
+            except ValueError:  # lists of different lengths
+                array = np.empty(0)
+            whole = array.ndim == 1 and array.size > 0 and array.dtype.kind in "iuf"
+            if not whole or not (np.abs(array) < LARGEST).all() or (array != np.rint(array)).any():
+                raise InputError(f"mapping, {key}: expected a list of whole numbers, got {given!r:.80}")
             object.__setattr__(self, key, tuple(int(v) for v in array))
 
     @property
@@ -184,13 +185,13 @@ def load_mappings(path: str | os.PathLike[str]) -> tuple[dict[str, Mapping], str
     try:
         data: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
-            raise InputError(f"'{path}': expected schema {SCHEMA}, got {data['schema']}")
+            raise InputError(f"expected schema {SCHEMA}, got {data['schema']}")
         mappings = {m["id"]: Mapping(m["cores_per_layer"], m["core_of_slice"]) for m in data["mappings"]}
         return mappings, data["network"], data["system"]
     except OSError as error:
         raise InputError(f"'{path}': cannot be read ({error.strerror}); expected the mappings.json of a run") from error
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"'{path}': {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"'{path}': expected the mappings.json of a run, got something else ({error})") from error
 

@@ -25,6 +25,19 @@ INDEX_BITS, HEADER_BITS, WORD_BITS = 12, 16, 64
 
 SCHEMA = 1
 
+#: What numpy and zipfile raise for files that are no archive of arrays, or a damaged one.
+READ_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 class SliceCounts(NamedTuple):
     """What one projection puts on each of the k slices of its target layer (DESIGN 4.3 and 4.4)."""
@@ -35,10 +48,19 @@ class SliceCounts(NamedTuple):
     words: NDArray[np.int64]  #: (k,) 64-bit words stored
 
 
-def _frozen(array: Any, dtype: Any) -> NDArray[Any]:
+def _frozen(where: str, given: Any, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return a read-only copy as `dtype`; raise InputError where that would change a value."""
+    array = np.asarray(given)
+    if array.size and array.dtype.kind not in ("iuf" if issubclass(dtype, np.floating) else "iu"):
+        raise InputError(f"{where}: expected numbers of type {dtype.__name__}, got {array.dtype}")
     copy = np.array(array, dtype=dtype)
     copy.setflags(write=False)
     return copy
+
+
+def _set_sizes(connectivity: Sparse | Dense) -> None:
+    for key in ("n_source", "n_target"):
+        object.__setattr__(connectivity, key, whole_number(f"connectivity, {key}", getattr(connectivity, key), 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +74,14 @@ class Sparse:
 
     def __post_init__(self) -> None:
         """Freeze the arrays and check that they are a CSR matrix with sorted, unique columns."""
-        object.__setattr__(self, "indptr", _frozen(self.indptr, np.int64))
-        object.__setattr__(self, "indices", _frozen(self.indices, np.int32))
+        _set_sizes(self)
+        raw = np.asarray(self.indices)
+        if raw.size and raw.dtype.kind in "iu" and (raw.min() < 0 or raw.max() >= self.n_target):
+            raise InputError(
+                f"sparse connectivity: expected target indices in 0..{self.n_target - 1}, got {raw.min()}..{raw.max()}"
+            )
+        object.__setattr__(self, "indptr", _frozen("sparse connectivity, indptr", self.indptr, np.int64))
+        object.__setattr__(self, "indices", _frozen("sparse connectivity, indices", raw, np.int32))
         indptr, indices = self.indptr, self.indices
         if indptr.shape != (self.n_source + 1,) or indptr[0] != 0 or (np.diff(indptr) < 0).any():
             raise InputError(
@@ -62,11 +90,6 @@ class Sparse:
             )
         if indices.shape != (int(indptr[-1]),):
             raise InputError(f"sparse connectivity: expected {indptr[-1]} indices as indptr says, got {indices.size}")
-        if indices.size and (indices.min() < 0 or indices.max() >= self.n_target):
-            raise InputError(
-                f"sparse connectivity: expected target indices in 0..{self.n_target - 1}, "
-                f"got {indices.min()}..{indices.max()}"
-            )
         same_row = np.ones(max(indices.size - 1, 0), dtype=bool)
         starts = indptr[1:-1]
         same_row[starts[(starts > 0) & (starts < indices.size)] - 1] = False
@@ -107,6 +130,10 @@ class Dense:
     n_source: int
     n_target: int
 
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        _set_sizes(self)
+
     @property
     def n_synapses(self) -> int:
         """Stored synapses."""
@@ -139,9 +166,8 @@ class Layer:
 
     def __post_init__(self) -> None:
         """Freeze the activity and check it."""
-        if self.size < 1:
-            raise InputError(f"layer '{self.name}': expected at least 1 neuron, got {self.size}")
-        object.__setattr__(self, "activity", _frozen(self.activity, np.float64))
+        object.__setattr__(self, "size", whole_number(f"layer '{self.name}', size", self.size, 1))
+        object.__setattr__(self, "activity", _frozen(f"layer '{self.name}', activity", self.activity, np.float64))
         if self.activity.shape != (self.size,):
             raise InputError(
                 f"layer '{self.name}': expected activity of shape ({self.size},), got {self.activity.shape}; "
@@ -166,7 +192,8 @@ class Projection:
     def __post_init__(self) -> None:
         """Check the weight width."""
         where = f"projection '{self.source}' -> '{self.target}', weight_bits"
-        if whole_number(where, self.weight_bits, 1) > 32:
+        object.__setattr__(self, "weight_bits", whole_number(where, self.weight_bits, 1))
+        if self.weight_bits > 32:
             raise InputError(f"{where}: expected at most 32, got {self.weight_bits}")
 
 
@@ -190,7 +217,8 @@ class Network:
         if len(index) < len(self.layers):
             raise InputError(f"network '{self.name}': expected unique layer names, got {[x.name for x in self.layers]}")
         object.__setattr__(self, "layer_index", index)
-        whole_number(f"network '{self.name}', steps_per_inference", self.steps_per_inference, 1)
+        steps = whole_number(f"network '{self.name}', steps_per_inference", self.steps_per_inference, 1)
+        object.__setattr__(self, "steps_per_inference", steps)
         pairs = set()
         for p in self.projections:
             where = f"network '{self.name}', projection '{p.source}' -> '{p.target}'"
@@ -323,7 +351,7 @@ def load_npz(path: str | os.PathLike[str]) -> Network:
             return Network(meta["name"], tuple(layers), tuple(projections), meta["steps_per_inference"])
     except InputError as error:
         raise InputError(f"network file '{path}': {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except READ_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"network file '{path}': expected an .npz written by save_network, got something else ({reason})"

@@ -65,6 +65,24 @@ class CoreGraph:
     depth: int = 1
     name: str = "core_graph"
 
+    def __post_init__(self) -> None:
+        """Check shapes and values, and freeze the arrays."""
+        n = sum(self.cores_per_layer)
+        if len(self.layer_names) != len(self.cores_per_layer) or n < 1:
+            raise InputError(f"core graph: expected one core count for each of {len(self.layer_names)} layers")
+        for key, size in (("dendops", n), ("synops", n), ("synmem_reads", n), ("messages", self.source.size)):
+            array = np.array(getattr(self, key), dtype=np.float64)
+            if array.shape != (size,) or not np.isfinite(array).all() or (array < 0).any():
+                raise InputError(f"core graph, {key}: expected {size} finite numbers >= 0, got shape {array.shape}")
+            object.__setattr__(self, key, array)
+        for key in ("source", "target"):
+            array = np.array(getattr(self, key), dtype=np.int32)
+            if array.shape != self.messages.shape or not ((array >= 0) & (array < n)).all():
+                raise InputError(f"core graph, {key}: expected {self.messages.size} slices in 0..{n - 1}")
+            object.__setattr__(self, key, array)
+        for key in ("dendops", "synops", "synmem_reads", "source", "target", "messages"):
+            getattr(self, key).setflags(write=False)
+
     @classmethod
     def from_networkx(cls, graph: Any, name: str = "core_graph") -> CoreGraph:
         """Take a networkx graph as a fixed partition: each node is a layer of one slice, in node order.
@@ -344,7 +362,7 @@ class Partitioner:
             needed = int(self.layer_loads(layer, most).words.max())
             raise InputError(
                 f"layer '{name}' ({size} neurons): even in {most} slices one needs {needed} synapse words, a core "
-                f"holds {self._synapse_words}; lower the fan-in or weight_bits, or raise the capacity"
+                f"holds {self._synapse_words}; lower the fan-in or weight_bits, or take more or larger cores"
             )
         return fits
 

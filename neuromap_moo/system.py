@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,15 +100,20 @@ class System:
     topology: Mesh
     capacities: Mapping[str, Constant]
     costs: Mapping[str, Constant]
-    masked_cores: tuple[int, ...] = ()
+    masked_cores: Sequence[int] = ()
     combine: str = "max"
 
     def __post_init__(self) -> None:
         """Check every part; the message names the system and the key."""
         where = f"system '{self.name}'"
         t = self.topology
-        for key in ("width", "height", "cores_per_router", "chips_x", "chips_y"):
-            whole_number(f"{where}, topology.{key}", getattr(t, key), 1)
+        keys = ("width", "height", "cores_per_router", "chips_x", "chips_y")
+        sizes: dict[str, Any] = {k: whole_number(f"{where}, topology.{k}", getattr(t, k), 1) for k in keys}
+        object.__setattr__(self, "topology", replace(t, **sizes))
+        if t.kind not in KINDS:
+            raise InputError(f"{where}, topology.kind: expected {' | '.join(KINDS)}, got '{t.kind}'")
+        if isinstance(self.masked_cores, str) or not isinstance(self.masked_cores, Iterable):
+            raise InputError(f"{where}, masked_cores: expected a list of core ids, got {self.masked_cores!r}")
         if self.n_routers > MAXIMUM_ROUTERS:
             raise InputError(
                 f"{where}, topology: expected at most {MAXIMUM_ROUTERS} routers, got {self.n_routers}; "
@@ -123,15 +129,17 @@ class System:
             raise InputError(f"{where}, masked_cores: expected core ids in 0..{self.n_cores - 1}, got {bad}")
         if len(self.masked_cores) == self.n_cores:
             raise InputError(f"{where}, masked_cores: all {self.n_cores} cores are masked; leave some to use")
-        _check_constants(f"{where}, capacities", self.capacities, CAPACITY_UNITS, lambda key: True)
+        _check_constants(f"{where}, capacities", self.capacities, CAPACITY_UNITS, tuple(CAPACITY_UNITS))
+        for key, c in self.capacities.items():
+            finite_number(f"{where}, capacities.{key}", c.value, 1.0, c.unit)
         barriers = {key: "s" for key in self.costs if key.startswith(BARRIER + ".")}
         if f"{BARRIER}.chips_1" not in barriers:
             raise InputError(f"{where}, costs.{BARRIER}.chips_1: missing; expected the barrier time of one chip in s")
         for key in barriers:
-            if not key.rpartition("chips_")[2].isdigit():
+            if not re.fullmatch(r"t_barrier_s\.chips_[1-9]\d*", key):
                 raise InputError(f"{where}, costs.{key}: expected keys chips_1, chips_2, ... for the number of chips")
         divisors = ("message_bits", *(key for key in COST_UNITS if key.startswith("bandwidth")))
-        _check_constants(f"{where}, costs", self.costs, COST_UNITS | barriers, lambda key: key in divisors)
+        _check_constants(f"{where}, costs", self.costs, COST_UNITS | barriers, divisors)
 
     def cost(self, key: str) -> float:
         """Value of a cost by its full name, e.g. ``t_synop_s`` or ``e_link_j.chip``."""
@@ -253,7 +261,7 @@ class System:
             "topology": [t.width, t.height, t.cores_per_router, t.chips_x, t.chips_y],
             "masked_cores": self.masked_cores,
             "combine": self.combine,
-            "numbers": {k: c.value for k, c in sorted({**self.capacities, **self.costs}.items())},
+            "numbers": {k: float(c.value) for k, c in sorted({**self.capacities, **self.costs}.items())},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -310,7 +318,7 @@ def mesh_system(
             unit = part[full].unit if full in part else part[members[0]].unit
             part[full] = Constant(value, unit, "given by the caller", "assumed")
     topology = Mesh(width, height, cores_per_router, chips_x, chips_y)
-    return System(name, topology, numbers["capacities"], numbers["costs"], tuple(masked_cores), combine)
+    return System(name, topology, numbers["capacities"], numbers["costs"], masked_cores, combine)
 
 
 def system_from_dict(data: Mapping[str, Any], where: str = "system") -> System:
@@ -338,15 +346,12 @@ def system_from_dict(data: Mapping[str, Any], where: str = "system") -> System:
     for key in ("width", "height"):
         if key not in topology:
             raise InputError(f"system '{where}', topology.{key}: missing; expected routers per chip along that side")
-    masked = data.get("masked_cores") or ()
-    if not isinstance(masked, Sequence) or isinstance(masked, str):
-        raise InputError(f"system '{where}', masked_cores: expected a list of core ids, got {masked!r}")
     return System(
         name=str(data.get("name", where)),
         topology=Mesh(**topology),
         capacities=_flat(f"system '{where}', capacities", data["capacities"]),
         costs=_flat(f"system '{where}', costs", data["costs"]),
-        masked_cores=tuple(masked),
+        masked_cores=() if data.get("masked_cores") is None else data["masked_cores"],
         combine=str(data.get("combine", "max")),
     )
 
@@ -427,7 +432,9 @@ def _nested(constants: Mapping[str, Constant]) -> dict[str, Any]:
     return data
 
 
-def _check_constants(where: str, given: Mapping[str, Constant], units: Mapping[str, str], positive: Any) -> None:
+def _check_constants(
+    where: str, given: Mapping[str, Constant], units: Mapping[str, str], positive: Sequence[str]
+) -> None:
     for key in given:
         if key not in units:
             raise InputError(f"{where}: unknown key '{key}'{did_you_mean(key, units)}")
@@ -435,7 +442,7 @@ def _check_constants(where: str, given: Mapping[str, Constant], units: Mapping[s
         if key not in given:
             raise InputError(f"{where}.{key}: missing; expected a number in {unit} with unit, source and kind")
         c = given[key]
-        finite_number(f"{where}.{key}", c.value, unit=unit, above=positive(key))
+        finite_number(f"{where}.{key}", c.value, unit=unit, above=key in positive)
         if c.unit != unit:
             raise InputError(f"{where}.{key}: expected unit '{unit}', got '{c.unit}'; convert the value")
         if c.kind not in KINDS:

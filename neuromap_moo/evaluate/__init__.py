@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,6 +63,10 @@ class Evaluator(Protocol):
 
 def check_objectives(objectives: Any) -> tuple[str, ...]:
     """Return the objectives as a tuple; raise InputError where one is no numeric column or stands there twice."""
+    if not isinstance(objectives, (str, Sequence)):
+        raise InputError(
+            f"objectives: expected a list of metric columns such as [latency_s,energy_j], got {objectives!r}"
+        )
     names = [objectives] if isinstance(objectives, str) else list(objectives)
     numeric = [c for c, unit in COLUMNS.items() if unit is not None]
     if not names:

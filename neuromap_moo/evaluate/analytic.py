@@ -30,14 +30,13 @@ class AnalyticEvaluator:
     def evaluate(self, mappings: MappingBatch) -> Metrics:
         """Return every metric column for n mappings, (n,) each."""
         system, cost = self.system, self.system.cost
-        partitions, graph = np.unique(mappings.cores_per_layer, axis=0, return_inverse=True)
-        graph = graph.ravel()
+        partitions, graph = _different_rows(mappings.cores_per_layer)
         graphs = self.partitioner.core_graphs(partitions)
         load = dict(zip(LOADS, graphs.loads[graph].T, strict=True))
         router = np.where(mappings.core_of_slice >= 0, system.router_of_core[mappings.core_of_slice], np.int32(-1))
         routes = system.routes
         t_mesh, e_mesh, hops, peak, inter_chip, chips = kernels.traffic(
-            graph.astype(np.int64),
+            graph,
             graphs.edge_start,
             graphs.source,
             graphs.target,
@@ -92,6 +91,14 @@ class AnalyticEvaluator:
             "cores_used": cores,
             "chips_used": chips.astype(np.int64),
         }
+
+
+def _different_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the different rows and which of them each row is; quick where all are the same."""
+    if (rows == rows[0]).all():
+        return rows[:1], np.zeros(len(rows), dtype=np.int64)
+    different, which = np.unique(rows, axis=0, return_inverse=True)
+    return different, which.ravel().astype(np.int64)
 
 
 def link_loads(partitioner: AnyPartitioner, system: System, mapping: Mapping) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ def load_network(
     if path.stat().st_size == 0:
         raise InputError(f"network file '{path}': the file is empty; write or copy it again")
     if path.suffix == ".net":
-        return read_net(path, activity, activity_sigma, steps_per_inference or 1, seed)
+        return read_net(path, activity, activity_sigma, 1 if steps_per_inference is None else steps_per_inference, seed)
     network = load_npz(path)
     if steps_per_inference is not None:
         network = dataclasses.replace(network, steps_per_inference=steps_per_inference)

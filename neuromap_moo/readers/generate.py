@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from neuromap_moo.errors import InputError, finite_number, whole_number
 from neuromap_moo.network import Layer, Network, Projection, Sparse
 
+#: Beyond this spread nearly all activity would sit in one neuron.
+MAXIMUM_SIGMA = 10.0
+
 
 def lognormal_activity(
     size: int, mean: float, sigma: float, rng: np.random.Generator, maximum: float = 1.0
@@ -24,7 +27,8 @@ def lognormal_activity(
         raise InputError(
             f"activity: expected a mean of at most {maximum:g} messages per neuron and timestep, got {mean}"
         )
-    finite_number("activity_sigma", sigma)
+    if finite_number("activity_sigma", sigma) > MAXIMUM_SIGMA:
+        raise InputError(f"activity_sigma: expected at most {MAXIMUM_SIGMA:g}, got {sigma}")
     draw = rng.lognormal(0.0, sigma, size)
     return np.asarray(np.minimum(draw * (mean / draw.mean()), maximum), dtype=np.float64)
 
@@ -54,7 +58,7 @@ def sparse_mlp(
         Spread of the activity within a layer.
 
     """
-    if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) < 2:
+    if not _is_list(sizes) or len(sizes) < 2:
         raise InputError(f"sizes: expected the neurons of at least two layers, e.g. [256, 512, 10], got {sizes!r}")
     sizes = [whole_number(f"sizes, layer {i}", n, 1) for i, n in enumerate(sizes)]
     whole_number("seed", seed)
@@ -81,8 +85,11 @@ def sparse_mlp(
 
 
 def _one_each(what: str, value: float | Sequence[float], n: int, item: str) -> list[float]:
-    listed = isinstance(value, Sequence) and not isinstance(value, str)
-    values = [finite_number(what, v) for v in value] if listed else [finite_number(what, value)] * n  # type: ignore[union-attr]
+    values = [finite_number(what, v) for v in value] if _is_list(value) else [finite_number(what, value)] * n  # type: ignore[union-attr]
     if len(values) != n:
         raise InputError(f"{what}: expected one value per {item} ({n}), got {len(values)}")
     return values
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str)

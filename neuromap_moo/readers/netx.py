@@ -35,7 +35,9 @@ def read_net(
             if "layer" not in file:
                 raise InputError(f"'{path}': expected a lava-dl .net file with a group 'layer', found {list(file)}")
             return _read_layers(file["layer"], path, activity, activity_sigma, steps_per_inference, rng)
-    except (OSError, KeyError, RuntimeError, TypeError, AttributeError, IndexError) as error:
+    except InputError:
+        raise
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(
             f"'{path}': expected a lava-dl .net file (HDF5), could not read it ({_first_line(error)})"
         ) from error

@@ -15,7 +15,7 @@ from neuromap_moo.errors import InputError
 from neuromap_moo.evaluate import Evaluator, Metrics, check_objectives, minimised
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.heuristics import Baseline
-from neuromap_moo.mapping import Mapping, stack
+from neuromap_moo.mapping import Mapping, check, stack
 from neuromap_moo.network import Network
 from neuromap_moo.partition import CoreGraph, partitioner_for
 from neuromap_moo.search.encoding import Encoding
@@ -73,8 +73,21 @@ class MappingProblem(Problem):
         out["F"] = minimised(metrics, self.objectives)
 
     def evaluate_mappings(self, mappings: Sequence[Mapping]) -> Metrics:
-        """Return every metric column of n mappings, (n,) each."""
-        return self.evaluator.evaluate(stack(mappings))
+        """Return every metric column of n mappings, (n,) each; raises InputError for one that breaks a rule."""
+        batch = stack(mappings)
+        k, cores = batch
+        layers = np.arange(k.shape[1])
+        legal = k.shape[1] == self.encoding.n_layers and bool(
+            ((k >= 1) & (k <= self.encoding.n_cores)).all()
+            and self.encoding.fits[layers, k].all()
+            and (k.sum(axis=1) == (cores >= 0).sum(axis=1)).all()
+            and np.isin(cores[cores >= 0], self.encoding.cores).all()
+            and all(len(set(m.core_of_slice)) == m.cores_used for m in mappings)
+        )
+        if not legal:
+            for mapping in mappings:
+                check(mapping, self)
+        return self.evaluator.evaluate(batch)
 
     @cached_property
     def named_baselines(self) -> dict[str, Baseline]:

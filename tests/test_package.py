@@ -1,0 +1,67 @@
+"""What a user installs: the wheel holds the configuration and runs without the checkout; README's code runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_wheel_holds_conf_and_runs_outside_the_checkout(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, timeout=300)
+    (wheel,) = tmp_path.glob("neuromap_moo-*.whl")
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    packaged = {p.relative_to(installed / "neuromap_moo") for p in installed.glob("neuromap_moo/conf/**/*.yaml")}
+    assert packaged == {p.relative_to(ROOT) for p in ROOT.glob("conf/**/*.yaml")}
+    command = [sys.executable, "-m", "neuromap_moo", "+experiment=mlp_a", "budget.evaluations=200", "output=run"]
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def python_blocks(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))])
+def test_python_examples_in_the_documents_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    blocks = python_blocks(path)
+    assert blocks or page != "README.md"
+    namespace = {}
+    for block in blocks:
+        exec(compile(block, f"{page} example", "exec"), namespace)
+
+
+def test_documents_link_to_files_that_exist():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_constant_of_the_presets_is_in_the_documents():
+    from neuromap_moo.system import COST_UNITS
+
+    text = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+    for key in {name.partition(".")[0] for name in COST_UNITS} | {"t_barrier_s", "synapse_words", "neurons"}:
+        assert f"`{key}" in text
+
+
+def test_constants_in_the_documents_are_those_of_the_presets(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import constants
+
+    assert constants.table() in constants.PAGE.read_text(encoding="utf-8")
