@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from neuromap_moo import plotting, report
 from neuromap_moo.errors import InputError, did_you_mean, whole_number
 from neuromap_moo.evaluate import check_objectives
 from neuromap_moo.files import config_folder
-from neuromap_moo.front import Front, save_table
+from neuromap_moo.front import Front, reductions, save_table
 from neuromap_moo.mapping import save_mappings
 from neuromap_moo.network import Network
 from neuromap_moo.readers import load_network, sparse_mlp
@@ -37,18 +38,19 @@ from neuromap_moo.run import (
     PROVENANCE,
     SUMMARY,
     Run,
-    fingerprint_of,
     finish_folder,
+    hypervolume,
     load_json,
     open_folder,
     provenance_of,
+    reference_point,
     rescore,
     save_json,
     save_tables,
     search,
 )
-from neuromap_moo.search import Budget, MappingProblem, SearchState, check_algorithm
-from neuromap_moo.system import System, load_system, system_from_dict
+from neuromap_moo.search import Budget, MappingProblem, SearchState, check_algorithm, fingerprint_of
+from neuromap_moo.system import GIVEN, System, load_system, system_from_dict
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 ROWS_ON_SCREEN = 12
@@ -172,6 +174,7 @@ def _job(config: DictConfig) -> None:
     for key in sorted(OmegaConf.missing_keys(config)):
         raise InputError(f"{key}: expected a value, got none; give {key}=...")
     resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    _mark_given(resolved)
     settings = Settings.of(resolved)
     if settings.task not in TASKS:
         raise InputError(f"task: no '{settings.task}'{did_you_mean(settings.task, TASKS)}")
@@ -187,10 +190,9 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
     system = build_system(settings.system)
     problem = MappingProblem(network, system, settings.objectives)
     folder = _folder(settings)
-    fingerprint = fingerprint_of(
-        problem, algorithm, options, settings.budget, settings.seed, settings.keep_evaluations, settings.name
-    )
-    resumes = open_folder(folder, settings.overwrite)
+    fingerprint = fingerprint_of(problem, algorithm, options, settings.budget, settings.seed, settings.keep_evaluations)
+    resumes = open_folder(folder, settings.overwrite, fingerprint)
+    provenance = provenance_of(problem, resolved)
     _say(
         f"{settings.name}: {len(network.layers)} layers, {network.n_neurons} neurons, {network.n_synapses} synapses; "
         f"at least {problem.partitioner.minimum.sum()} of {problem.partitioner.n_cores} cores of {system.name}"
@@ -205,13 +207,12 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
             settings.seed,
             settings.name,
             options,
-            settings.keep_evaluations,
-            folder / CHECKPOINT_FILE,
-            fingerprint,
-            on_generation,
-            lambda: bool(stopped),
+            keep_evaluations=settings.keep_evaluations,
+            checkpoint=folder / CHECKPOINT_FILE,
+            on_generation=on_generation,
+            should_stop=lambda: bool(stopped),
         )
-    run = Run(**{**run.__dict__, "provenance": provenance_of(problem, resolved)})
+    run = replace(run, provenance=provenance)
     _say("writing tables, figures and report")
     save_tables(run, folder)
     report.write_pictures(run, folder)
@@ -228,10 +229,7 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
         raise InputError("run: expected the folder of a run, got null; task=evaluate needs run=outputs/...")
     source = Path(settings.run)
     earlier: dict[str, Any] = load_json(source / PROVENANCE)["config"]
-    # What this command does not name is as it was in the run.
-    for key in ("network", "system", "evaluator", "objectives", "name"):
-        if not _overridden(key):
-            resolved[key] = earlier[key]
+    _as_it_was(earlier, resolved)
     settings = Settings.of(resolved)
     problem = MappingProblem(build_network(settings.network), build_system(settings.system), settings.objectives)
     folder = _folder(settings)
@@ -257,6 +255,9 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
         "still_non_dominated": kept,
         "mappings": len(result.front),
         "left_out": result.left_out,
+        "reference_point": reference_point(problem),
+        "hypervolume": hypervolume(problem, result.front),
+        "best": reductions(result.front, result.baselines),
     }
     save_json(folder / SUMMARY, summary)
     print(f"{kept} of {len(result.scored)} mappings of '{source}' stay non-dominated on {problem.system.name}.")
@@ -278,12 +279,40 @@ def _folder(settings: Settings) -> Path:
     return Path("outputs") / settings.name / name
 
 
-def _overridden(key: str) -> bool:
-    """Tell whether the command line names a config group or one of its keys; an experiment names network and system."""
-    names = [override.partition("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
-    if "experiment" in names and key in ("network", "system", "name"):
-        return True
-    return any(name == key or name.startswith(f"{key}.") for name in names)
+def _given() -> list[str]:
+    """Return the keys that the command line names."""
+    return [override.partition("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
+
+
+def _mark_given(resolved: dict[str, Any]) -> None:
+    """Say of a capacity or cost set on the command line that its user gave it: its source spoke of another number."""
+    given = _given()
+    for key in given:
+        path = key.split(".")
+        if path[0] == "system" and path[-1] == "value" and f"{key[: -len('value')]}source" not in given:
+            _find(resolved, path[:-1]).update(GIVEN)
+
+
+def _as_it_was(earlier: Mapping[str, Any], resolved: dict[str, Any]) -> None:
+    """Take from the run's configuration what this command line does not name, a key or a whole group."""
+    given = _given()
+    for group in ("network", "system", "evaluator", "objectives", "name"):
+        if group in given or ("experiment" in given and group in ("network", "system", "name")):
+            continue
+        now, resolved[group] = resolved[group], copy.deepcopy(earlier[group])
+        for key in given:
+            path = key.split(".")
+            if path[0] == group:
+                _find(resolved, path[:-1])[path[-1]] = _find({group: now}, path[:-1])[path[-1]]
+    _mark_given(resolved)
+
+
+def _find(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    for i, part in enumerate(path):
+        if not isinstance(tree.get(part), dict):
+            raise InputError(f"unknown key '{'.'.join(path)}': '{'.'.join(path[: i + 1])}' holds no further keys")
+        tree = tree[part]
+    return tree
 
 
 @contextmanager
@@ -391,7 +420,9 @@ def _known_keys() -> set[str]:
             walk(f"{prefix}{key}.", value)
 
     folder = config_folder()
-    for path in [folder / "config.yaml", *folder.glob("[!e]*/*.yaml"), *folder.glob("evaluator/*.yaml")]:
+    for path in [folder / "config.yaml", *folder.glob("*/*.yaml")]:
+        if path.parent.name == "experiment":
+            continue
         prefix = "" if path.parent == folder else f"{path.parent.name}."
         walk(prefix, yaml.safe_load(path.read_text(encoding="utf-8")))
     return {key for key in keys if not key.startswith(("hydra", "defaults"))}

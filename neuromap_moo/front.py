@@ -49,17 +49,25 @@ class Front:
 
     @property
     def knee(self) -> int:
-        """Index of the knee: the mapping farthest from the straight line (plane) through the extremes.
+        """Index of the knee: the mapping farthest below the plane (line) through the best one in each objective.
 
-        Objectives are scaled to [0, 1] over the front (Das, Structural Optimization 18, 1999, normal-boundary
-        intersection); with one objective or a front of fewer than three mappings it is the best in the first one.
+        Objectives are scaled to [0, 1] over the front (after Das, Structural Optimization 18, 1999). Where these
+        extremes span no plane that faces the origin, all objectives weigh the same; where all mappings lie on the
+        plane, it is the best in the first objective.
         """
         F = minimised(self.table, self.objective_names)
-        if F.shape[1] < 2 or len(F) < 3:
-            return self.best(self.objective_names[0])
         span = np.ptp(F, axis=0)
         G = (F - F.min(axis=0)) / np.where(span > 0, span, 1.0)
-        return int(G.sum(axis=1).argmin())
+        try:
+            normal = np.linalg.solve(G[G.argmin(axis=0)], np.ones(G.shape[1]))
+        except np.linalg.LinAlgError:
+            normal = np.ones(G.shape[1])
+        if (normal <= 0).any():
+            normal = np.ones(G.shape[1])
+        height = G @ normal
+        if np.ptp(height) < 1e-9:  # all on the plane
+            return self.best(self.objective_names[0])
+        return int(height.argmin())
 
 
 def save_table(

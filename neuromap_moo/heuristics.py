@@ -37,6 +37,7 @@ def constructive(partitioner: AnyPartitioner, system: System) -> dict[str, Basel
     serpentine
         the vendor's partition, router after router, rows in alternating direction
 
+    `balanced_partitions` gives what an expert would do next.
     """
     counts, notes = partitioner.vendor_slice_counts()
     note = "; ".join(notes)
@@ -66,6 +67,29 @@ def vendor_orders(partitioner: AnyPartitioner, system: System, rng: np.random.Ge
     counts, _ = partitioner.vendor_slice_counts()
     orders = [rng.permutation(len(counts)) for _ in range(N_LAYER_ORDERS)]
     return [_place(counts, order.tolist(), system.usable_cores) for order in orders]
+
+
+def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Mapping]:
+    """Return the vendor's way of placing, from fewest cores to all, with loads evened out on the way.
+
+    Starting from the fewest cores, the layer whose fullest core takes longest (neuron updates or synaptic operations)
+    gets one more, again and again; each partition on the way is placed in topological order on cores 0, 1, 2, ...
+    """
+    counts = partitioner.minimum.astype(np.int64).copy()
+    order = partitioner.topological_order
+    placed = [_place(counts, order, system.usable_cores)]
+    slowest = [partitioner.slowest_slice_s(layer, int(k), system) for layer, k in enumerate(counts)]
+    while True:
+        free = partitioner.n_cores - int(counts.sum())
+        for layer in np.argsort(slowest, kind="stable")[::-1]:
+            larger = np.flatnonzero(partitioner.fits[layer, counts[layer] + 1 : counts[layer] + 1 + free])
+            if larger.size:
+                counts[layer] += int(larger[0]) + 1
+                slowest[layer] = partitioner.slowest_slice_s(int(layer), int(counts[layer]), system)
+                placed.append(_place(counts, order, system.usable_cores))
+                break
+        else:
+            return placed
 
 
 def equal_split(partitioner: AnyPartitioner) -> NDArray[np.int64]:

@@ -59,6 +59,33 @@ def count_sparse(
 
 
 @njit(cache=True, nogil=True)
+def largest_window_words(
+    column_start: NDArray[np.int64], rows: IntArray, n_source: int, window: int, words_of: NDArray[np.int64]
+) -> int:
+    """Most words that any `window` neighbouring target neurons take, wherever they begin; O(synapses).
+
+    The connectivity comes by columns: column j's source neurons are rows[column_start[j]:column_start[j + 1]].
+    `words_of` (window + 1,) is the size of a row with that many synapses.
+    """
+    synapses = np.zeros(n_source, dtype=np.int64)
+    words = 0
+    largest = 0
+    for j in range(column_start.size - 1):
+        for e in range(column_start[j], column_start[j + 1]):
+            before = synapses[rows[e]]
+            words += words_of[before + 1] - words_of[before]
+            synapses[rows[e]] = before + 1
+        largest = max(largest, words)
+        out = j - window + 1
+        if out >= 0:
+            for e in range(column_start[out], column_start[out + 1]):
+                before = synapses[rows[e]]
+                words += words_of[before - 1] - words_of[before]
+                synapses[rows[e]] = before - 1
+    return largest
+
+
+@njit(cache=True, nogil=True)
 def message_block(reach: BoolArray, activity: FloatArray, source_bounds: NDArray[np.int64]) -> FloatArray:
     """Messages from each slice of the source layer to each slice of the target layer, (k_source, k_target)."""
     k_source = source_bounds.size - 1

@@ -39,6 +39,12 @@ READ_ERRORS = (
 )
 
 
+def row_words(synapses: NDArray[np.int64], weight_bits: int) -> NDArray[np.int64]:
+    """64-bit words of a row with so many synapses; a row without any takes none (DESIGN 4.3)."""
+    bits = synapses * (weight_bits + INDEX_BITS) + HEADER_BITS
+    return np.where(synapses > 0, -(-bits // WORD_BITS), 0).astype(np.int64)
+
+
 class SliceCounts(NamedTuple):
     """What one projection puts on each of the k slices of its target layer (DESIGN 4.3 and 4.4)."""
 
@@ -122,6 +128,22 @@ class Sparse:
             )
         )
 
+    def window_words(self, weight_bits: int, window: int) -> int:
+        """Most words that any `window` neighbouring target neurons take, wherever they begin."""
+        columns = self._by_target
+        return int(
+            kernels.largest_window_words(
+                columns[0], columns[1], self.n_source, window, row_words(np.arange(window + 1), weight_bits)
+            )
+        )
+
+    @cached_property
+    def _by_target(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        order = np.argsort(self.indices, kind="stable")
+        rows = np.repeat(np.arange(self.n_source, dtype=np.int32), np.diff(self.indptr))[order]
+        counts = np.bincount(self.indices, minlength=self.n_target)
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), rows
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -142,14 +164,15 @@ class Dense:
     def counts(self, activity: NDArray[np.float64], weight_bits: int, target_bounds: NDArray[np.int64]) -> SliceCounts:
         """Count what reaches each target slice in closed form; equals `Sparse.counts` of the full matrix."""
         sizes = np.diff(target_bounds)
-        row_words = -(-(sizes * (weight_bits + INDEX_BITS) + HEADER_BITS) // WORD_BITS)
+        words = row_words(sizes, weight_bits)
         total = float(activity.sum())
-        return SliceCounts(
-            np.ones((self.n_source, sizes.size), dtype=np.bool_),
-            total * sizes,
-            total * row_words,
-            self.n_source * row_words,
-        )
+        reach = np.ones((self.n_source, sizes.size), dtype=np.bool_)
+        synops, reads = (np.asarray(total * x, dtype=np.float64) for x in (sizes, words))
+        return SliceCounts(reach, synops, reads, self.n_source * words)
+
+    def window_words(self, weight_bits: int, window: int) -> int:
+        """Most words that any `window` neighbouring target neurons take: the same everywhere."""
+        return self.n_source * int(row_words(np.array(min(window, self.n_target)), weight_bits))
 
 
 Connectivity = Sparse | Dense

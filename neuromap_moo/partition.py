@@ -20,7 +20,8 @@ from neuromap_moo.errors import InputError
 from neuromap_moo.network import Network, SliceCounts
 from neuromap_moo.system import System
 
-#: Bytes of reach tables and message blocks kept before all are dropped and counted anew.
+#: Bytes of tables and message blocks kept, looked at before each population; beyond it all are dropped and counted
+#: anew. What one population needs comes on top.
 CACHE_BYTES = 512 * 2**20
 
 #: Columns of CoreGraphs.loads.
@@ -190,12 +191,11 @@ class Partitioner:
         ).reshape(-1, 2)
         self._incoming = [np.flatnonzero(self._ends[:, 1] == i).tolist() for i in range(len(self.layer_names))]
         self._counts: dict[tuple[int, int], SliceCounts] = {}
-        self._counts_bytes = 0
         self._layer_loads: dict[tuple[int, int], LayerLoads] = {}
         self._layer_extremes: dict[tuple[int, int], NDArray[np.float64]] = {}
         self._block_start: dict[tuple[int, int, int], int] = {}
         self._pool = np.empty(2**16)
-        self._pool_used = 0
+        self._pool_used = self._cached_bytes = 0
         self.fits = np.array([self._find_fits(i) for i in range(len(self.layer_names))])
         self.minimum = self.fits.argmax(axis=1)
         self.maximum = self.n_cores - self.fits[:, ::-1].argmax(axis=1)
@@ -219,12 +219,19 @@ class Partitioner:
                 reads += counts.synmem_reads
                 words += counts.words
             self._layer_loads[key] = LayerLoads(dendops, synops, reads, words)
+            self._cached_bytes += 4 * dendops.nbytes
         return self._layer_loads[key]
 
-    def messages(self, projection: int, k_source: int, k_target: int) -> NDArray[np.float64]:
-        """(k_source, k_target) messages per timestep that a projection sends from slice to slice."""
-        start = self._block(projection, k_source, k_target)
-        return self._pool[start : start + k_source * k_target].reshape(k_source, k_target).copy()
+    def slowest_slice_s(self, layer: int, n_slices: int, system: System) -> float:
+        """Time of the fullest of `n_slices` slices of a layer, by neuron updates or synaptic operations."""
+        loads = self.layer_loads(layer, n_slices)
+        return float(
+            max(loads.dendops.max() * system.cost("t_dendop_s"), loads.synops.max() * system.cost("t_synop_s"))
+        )
+
+    def fits_rows(self, cores_per_layer: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which partitions (n, L) fit: every layer its cores, and all layers the system."""
+        return rows_that_fit(self.fits, cores_per_layer)
 
     def core_graph(self, cores_per_layer: Sequence[int]) -> CoreGraph:
         """Core graph of one partition."""
@@ -246,12 +253,14 @@ class Partitioner:
         )
 
     def core_graphs(self, cores_per_layer: NDArray[np.int64]) -> CoreGraphs:
-        """Core graphs of several partitions (g, L)."""
+        """Core graphs of several different partitions (g, L)."""
         cores_per_layer = np.ascontiguousarray(cores_per_layer, dtype=np.int64)
-        if self._counts_bytes + 8 * self._pool_used > CACHE_BYTES:
+        if self._cached_bytes > CACHE_BYTES:
             self._counts.clear()
+            self._layer_loads.clear()
             self._block_start.clear()
-            self._counts_bytes = self._pool_used = 0
+            self._pool = np.empty(2**16)
+            self._cached_bytes = self._pool_used = 0
         block_start = np.empty((len(cores_per_layer), len(self._ends)), dtype=np.int64)
         for p, (source, target) in enumerate(self._ends):
             pairs, inverse = np.unique(cores_per_layer[:, [source, target]], axis=0, return_inverse=True)
@@ -308,7 +317,7 @@ class Partitioner:
         if key not in self._counts:
             size = self.layer_sizes[self._ends[projection, 1]]
             self._counts[key] = self._count(projection, slice_bounds(size, k_target))
-            self._counts_bytes += self._counts[key].reach.nbytes
+            self._cached_bytes += self._counts[key].reach.nbytes
         return self._counts[key]
 
     def _block(self, projection: int, k_source: int, k_target: int) -> int:
@@ -327,6 +336,7 @@ class Partitioner:
             self._pool[self._pool_used : end] = block.ravel()
             self._block_start[key] = self._pool_used
             self._pool_used = end
+            self._cached_bytes += block.nbytes
         return self._block_start[key]
 
     def _extremes(self, layer: int, n_slices: int) -> NDArray[np.float64]:
@@ -336,22 +346,30 @@ class Partitioner:
             self._layer_extremes[key] = np.concatenate([loads.max(axis=1), loads.sum(axis=1)])
         return self._layer_extremes[key]
 
+    def _largest_words(self, layer: int, n_slices: int) -> int:
+        bounds = slice_bounds(self.layer_sizes[layer], n_slices)
+        none = np.zeros(n_slices, dtype=np.int64)
+        return int(sum((self._count(p, bounds).words for p in self._incoming[layer]), none).max())
+
+    def _window_words(self, layer: int, window: int) -> int:
+        parts = [self.network.projections[p] for p in self._incoming[layer]]
+        return sum(p.connectivity.window_words(p.weight_bits, window) for p in parts)
+
     def _find_fits(self, layer: int) -> NDArray[np.bool_]:
         """(n_cores + 1,): does the layer fit in k slices.
 
         The search starts at a lower bound: cutting a row of synapses never saves words, so k >= words(1) / capacity.
-        It ends where every two neighbouring slices together fit one core: each slice of a finer cut lies within two
-        such neighbours, so it fits as well.
+        It ends where any window as wide as the largest slice fits, wherever it begins: each slice of a finer cut lies
+        within such a window, so it fits as well.
         """
         size, name = self.layer_sizes[layer], self.layer_names[layer]
         fits = np.zeros(self.n_cores + 1, dtype=np.bool_)
         most = min(size, self.n_cores)
-        fewest = max(1, -(-size // self._neurons), -(-int(self.layer_loads(layer, 1).words[0]) // self._synapse_words))
+        fewest = max(1, -(-size // self._neurons), -(-self._largest_words(layer, 1) // self._synapse_words))
         for k in range(fewest, most + 1):
-            words = self.layer_loads(layer, k).words
-            fits[k] = words.max() <= self._synapse_words
-            if k == most or (words[:-1] + words[1:]).max(initial=words[0]) <= self._synapse_words:
-                fits[k : most + 1] |= fits[k]
+            fits[k] = self._largest_words(layer, k) <= self._synapse_words
+            if fits[k] and self._window_words(layer, -(-size // k)) <= self._synapse_words:
+                fits[k : most + 1] = True
                 break
         if not fits.any():
             if fewest > most and most == self.n_cores:
@@ -359,7 +377,7 @@ class Partitioner:
                     f"layer '{name}' ({size} neurons) needs at least {fewest} cores, the system has {most} usable; "
                     "take more chips or cores, or a sparser network"
                 )
-            needed = int(self.layer_loads(layer, most).words.max())
+            needed = self._largest_words(layer, most)
             raise InputError(
                 f"layer '{name}' ({size} neurons): even in {most} slices one needs {needed} synapse words, a core "
                 f"holds {self._synapse_words}; lower the fan-in or weight_bits, or take more or larger cores"
@@ -398,18 +416,17 @@ class FixedPartitioner:
         return self.graph
 
     def core_graphs(self, cores_per_layer: NDArray[np.int64]) -> CoreGraphs:
-        """Return the one core graph; all rows of (g, L) are equal."""
-        n = len(cores_per_layer)
-        if n == 1:
-            return self._graphs
-        one = self._graphs
-        return CoreGraphs(
-            np.arange(n + 1) * one.source.size,
-            np.tile(one.source, n),
-            np.tile(one.target, n),
-            np.tile(one.messages, n),
-            np.tile(one.loads, (n, 1)),
-        )
+        """Return the one core graph: there are no different partitions."""
+        return self._graphs
+
+    def slowest_slice_s(self, layer: int, n_slices: int, system: System) -> float:
+        """Time of a slice, by neuron updates or synaptic operations."""
+        g = self.graph
+        return float(max(g.dendops[layer] * system.cost("t_dendop_s"), g.synops[layer] * system.cost("t_synop_s")))
+
+    def fits_rows(self, cores_per_layer: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which rows (n, L) are the fixed partition."""
+        return rows_that_fit(self.fits, cores_per_layer)
 
     def vendor_slice_counts(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Return the fixed partition; there is nothing to cut."""
@@ -424,6 +441,17 @@ def partitioner_for(network: Network | CoreGraph, system: System) -> AnyPartitio
     if isinstance(network, CoreGraph):
         return FixedPartitioner(network, system)
     return Partitioner(network, system)
+
+
+def rows_that_fit(fits: NDArray[np.bool_], cores_per_layer: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which partitions (n, L) have a count that fits for every layer, and no more cores than there are.
+
+    `fits` is (L, n_cores + 1).
+    """
+    n_cores = fits.shape[1] - 1
+    within = (cores_per_layer >= 1) & (cores_per_layer <= n_cores)
+    fit = fits[np.arange(len(fits)), np.where(within, cores_per_layer, 0)]
+    return np.asarray((within & fit).all(axis=1) & (cores_per_layer.sum(axis=1) <= n_cores))
 
 
 def _amount(value: Any, where: str) -> float:

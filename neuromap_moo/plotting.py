@@ -145,7 +145,7 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
     time, energy = EngFormatter("s", 2), EngFormatter("J", 2)
     lines = [
         f"{title}: {time(metrics['latency_s'])}, {energy(metrics['energy_j'])}, {metrics['cores_used']} cores",
-        f"bound by {metrics['bottleneck']}; busiest link: " + _link_name(problem, busiest, loads),
+        f"bound by {metrics['bottleneck']}; busiest link: " + _link_name(problem, mapping, busiest, loads),
     ]
     ax.set_title("\n".join(lines), fontsize=7, loc="left")
     ax.set_xlim(-0.6, t.width * t.chips_x - 0.4)
@@ -238,9 +238,19 @@ def _layer_colours(n: int) -> Sequence[Any]:
     return list(matplotlib.colormaps["viridis_r"](np.linspace(0.02, 1.0, n)))
 
 
-def _link_name(problem: MappingProblem, link: int, loads: Any) -> str:
-    if link < 0:
-        return "none"
+def _link_name(problem: MappingProblem, mapping: Mapping, link: int, loads: Any) -> str:
+    """Name the slowest link of all classes; `link` is the busiest one between routers, -1 if none carries anything."""
+    system = problem.system
+    graph = problem.partitioner.core_graph(mapping.cores_per_layer)
+    slowest, name = 0.0, "none"
+    for kind, ends in (("inject", graph.source), ("eject", graph.target)):
+        messages = np.bincount(ends, graph.messages, graph.n_slices)
+        at = int(messages.argmax())
+        seconds = messages[at] / system.cost(f"bandwidth_bit_per_s.{kind}")
+        if seconds > slowest:
+            slowest, name = seconds, f"{kind} of core {mapping.core_of_slice[at]}, {messages[at]:.0f} messages"
+    if link < 0 or loads[link] / system.per_link("bandwidth_bit_per_s")[link] < slowest:
+        return name
     links, xy = problem.system.links, problem.system.router_xy
     (x1, y1), (x2, y2) = xy[links.source[link]], xy[links.target[link]]
     kind = MESH_CLASSES[links.link_class[link]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -23,16 +22,25 @@ from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError
 from neuromap_moo.evaluate import MAXIMISED, minimised
-from neuromap_moo.files import whole_file
+from neuromap_moo.files import TEMPORARY, whole_file
 from neuromap_moo.front import Front, load_table, reductions, save_table
 from neuromap_moo.mapping import Mapping as CoreMapping
 from neuromap_moo.mapping import MappingBatch, check, load_mappings, save_mappings, stack
-from neuromap_moo.search import Budget, MappingProblem, SearchState, non_dominated_rows, search_mappings
+from neuromap_moo.search import (
+    Budget,
+    MappingProblem,
+    SearchState,
+    checkpoint_fingerprint,
+    non_dominated_rows,
+    search_mappings,
+)
 
 CHECKPOINT = "checkpoint.pkl"
 SUMMARY = "summary.json"
 PROVENANCE = "provenance.json"
-#: Files and patterns that belong to a run; overwriting removes these and nothing else.
+#: Pictures of a run, each as PDF and PNG.
+PICTURES = ("pareto", "convergence", "mesh_fastest", "mesh_most_frugal", "mesh_knee", "mesh_vendor_default")
+#: Files that belong to a run; overwriting removes these and nothing else.
 OWN_FILES = (
     "front.csv",
     "baselines.csv",
@@ -44,10 +52,7 @@ OWN_FILES = (
     "evaluated.csv",
     "report.html",
     CHECKPOINT,
-    "pareto.*",
-    "convergence.*",
-    "mesh_*.*",
-    ".tmp_*",
+    *(f"{name}.{ending}" for name in PICTURES for ending in ("pdf", "png")),
 )
 LIBRARIES = ("pymoo", "moocore", "numpy", "numba", "scipy", "networkx", "hydra-core")
 
@@ -79,9 +84,8 @@ class Run:
 
     @property
     def reference_point(self) -> dict[str, float]:
-        """Reference point of the hypervolume by objective: vendor_default, half as bad again."""
-        point = self.problem.reference_point
-        return {n: float(-v if n in MAXIMISED else v) for n, v in zip(self.problem.objectives, point, strict=True)}
+        """Reference point of the hypervolume by objective."""
+        return reference_point(self.problem)
 
     @property
     def hypervolume(self) -> float:
@@ -119,7 +123,6 @@ def search(
     options: Mapping[str, Any] | None = None,
     keep_evaluations: bool = False,
     checkpoint: Path | None = None,
-    fingerprint: str = "",
     on_generation: Callable[[SearchState], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Run:
@@ -133,11 +136,10 @@ def search(
         options,
         Budget(evaluations, seconds),
         seed,
-        checkpoint,
-        fingerprint,
-        keep_evaluations,
-        on_generation,
-        should_stop,
+        checkpoint=checkpoint,
+        keep_evaluations=keep_evaluations,
+        on_generation=on_generation,
+        should_stop=should_stop,
     )
     return Run(
         name=name,
@@ -168,20 +170,20 @@ def baselines_of(problem: MappingProblem) -> Front:
     return Front(tuple(named), mappings, problem.evaluate_mappings(mappings), problem.objectives, notes)
 
 
+def reference_point(problem: MappingProblem) -> dict[str, float]:
+    """Reference point of the hypervolume by objective, as the objectives stand in tables."""
+    point = zip(problem.objectives, problem.reference_point, strict=True)
+    return {name: float(-value if name in MAXIMISED else value) for name, value in point}
+
+
 def hypervolume(problem: MappingProblem, front: Front) -> float:
     """Hypervolume of a front, objectives in units of the problem's reference point."""
     F = problem.normalised(minimised(front.table, problem.objectives))
     return float(moocore.hypervolume(F, ref=np.ones(problem.n_obj)))
 
 
-def fingerprint_of(problem: MappingProblem, *settings: Any) -> str:
-    """Digest of everything that decides what a search finds."""
-    content = [problem.network.digest, problem.system.digest, problem.objectives, problem.evaluator.name, settings]
-    return hashlib.sha256(json.dumps(content, default=str, sort_keys=True).encode()).hexdigest()
-
-
 def provenance_of(problem: MappingProblem, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Versions, git revision, command, resolved config, digests and machine."""
+    """Return versions, git revision, command, resolved config, digests and machine."""
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -198,29 +200,31 @@ def provenance_of(problem: MappingProblem, config: Mapping[str, Any]) -> dict[st
     }
 
 
-def open_folder(folder: Path, overwrite: bool) -> bool:
-    """Make a run folder ready; return True where an unfinished run lies in it.
+def open_folder(folder: Path, overwrite: bool, fingerprint: str = "") -> bool:
+    """Make a run folder ready; return True where an unfinished run of the search with this fingerprint lies in it.
 
-    Raises InputError where a finished run or something else lies there. With `overwrite` the files of the earlier
-    run are removed, any other file stays.
+    Raises InputError where another run or something else lies there. With `overwrite` the files of another run are
+    removed; files that belong to no run stay.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output '{folder}': expected a folder, it is a file; choose another output")
     found = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if overwrite:
-        for pattern in OWN_FILES:
-            for path in folder.glob(pattern):
-                path.unlink()
-    elif CHECKPOINT in found:
+    if CHECKPOINT in found and fingerprint and checkpoint_fingerprint(folder / CHECKPOINT) == fingerprint:
         return True
+    if overwrite and not found.isdisjoint((CHECKPOINT, SUMMARY)):
+        for name in OWN_FILES:
+            (folder / name).unlink(missing_ok=True)
+    elif CHECKPOINT in found:
+        raise InputError(
+            f"output '{folder}': holds an unfinished run that belongs to a different search (network, system, "
+            "algorithm, budget or seed); repeat its command, choose another output, or start over with overwrite=true"
+        )
     elif SUMMARY in found:
         raise InputError(
             f"output '{folder}': holds a finished run; choose another output or replace it with overwrite=true"
         )
     elif any(not name.startswith(".") for name in found):
-        raise InputError(
-            f"output '{folder}': expected a new or empty folder or an unfinished run, it holds other files"
-        )
+        raise InputError(f"output '{folder}': expected a new or empty folder or a run's, it holds other files")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -249,7 +253,7 @@ def finish_folder(run: Run, folder: Path, stopped: bool) -> None:
     save_json(folder / SUMMARY, run.summary())
     if not stopped:
         (folder / CHECKPOINT).unlink(missing_ok=True)
-    for leftover in folder.glob(".tmp_*"):  # of a process that was killed while it wrote
+    for leftover in folder.glob(f"{TEMPORARY}*"):  # of a process that was killed while it wrote
         leftover.unlink()
 
 
@@ -311,14 +315,10 @@ def _load_evaluations(path: Path, problem: MappingProblem) -> tuple[MappingBatch
     column = np.arange(int(used.max()))
     core_of_slice = np.full((len(k), column.size), -1, dtype=np.int32)
     core_of_slice[column < used[:, None]] = cores
-    fits = problem.partitioner.fits
-    within = (k < fits.shape[1]).all(axis=1)
-    layers = np.arange(k.shape[1])
-    within[within] &= fits[layers, k[within]].all(axis=1)
-    within &= (np.isin(core_of_slice, problem.system.usable_cores) | (core_of_slice < 0)).all(axis=1)
-    if not within.any():
+    legal = problem.is_legal(MappingBatch(k, core_of_slice))
+    if not legal.any():
         raise InputError(f"'{path}': none of its {len(k)} mappings fits system '{problem.system.name}'")
-    return MappingBatch(k[within], core_of_slice[within]), int((~within).sum())
+    return MappingBatch(k[legal], core_of_slice[legal]), int((~legal).sum())
 
 
 def save_json(path: Path, data: Any) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
 from neuromap_moo.files import config_folder
 
+YAML_ENDINGS = (".yaml", ".yml")
 KINDS = ("published", "derived", "assumed")
 COMBINE = ("max", "max_plus_barrier")
 MESH_CLASSES = ("mesh_x", "mesh_y", "chip")  #: classes of the links between routers; a link's class is its index here
@@ -41,6 +42,9 @@ COST_UNITS = {
     "p_core_w": "W",
 }
 CAPACITY_UNITS = {"synapse_words": "word", "neurons": "neuron"}
+
+#: Where a number comes from when its user says nothing of it.
+GIVEN = {"source": "given by the user", "kind": "assumed"}
 
 #: Routes are tabled for every pair of routers; this many take about 90 MB.
 MAXIMUM_ROUTERS = 2048
@@ -68,8 +72,8 @@ class Mesh:
     cores_per_router: int = 1
     chips_x: int = 1
     chips_y: int = 1
-    source: str = "given by the caller"
-    kind: str = "assumed"
+    source: str = GIVEN["source"]
+    kind: str = GIVEN["kind"]
 
 
 class Links(NamedTuple):
@@ -316,7 +320,7 @@ def mesh_system(
         )
         for full, value in values.items():
             unit = part[full].unit if full in part else part[members[0]].unit
-            part[full] = Constant(value, unit, "given by the caller", "assumed")
+            part[full] = Constant(value, unit, **GIVEN)
     topology = Mesh(width, height, cores_per_router, chips_x, chips_y)
     return System(name, topology, numbers["capacities"], numbers["costs"], masked_cores, combine)
 
@@ -358,7 +362,7 @@ def system_from_dict(data: Mapping[str, Any], where: str = "system") -> System:
 
 def _read_yaml(name_or_path: str | Path, depth: int = 0) -> dict[str, Any]:
     path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in YAML_ENDINGS:
         if str(name_or_path) not in presets():
             raise InputError(
                 f"system '{name_or_path}': no such preset{did_you_mean(str(name_or_path), presets())}"
@@ -377,13 +381,18 @@ def _read_yaml(name_or_path: str | Path, depth: int = 0) -> dict[str, Any]:
         raise InputError(
             f"system file '{path}': expected a mapping, got {'nothing' if data is None else repr(data)[:60]}"
         )
-    bases = data.pop("defaults", [])
-    if depth > 8 or not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
-        raise InputError(f"system file '{path}', defaults: expected a short list of presets, got {bases!r}")
+    bases = data.pop("defaults", ["_self_"])
+    if (
+        depth > 8
+        or not isinstance(bases, list)
+        or not all(isinstance(b, str) for b in bases)
+        or bases[-1:] != ["_self_"]
+    ):
+        raise InputError(f"system file '{path}', defaults: expected presets and then _self_, got {bases!r}")
     merged: dict[str, Any] = {}
-    for base in bases:
-        if base != "_self_":
-            merged = _merge(merged, _read_yaml(base, depth + 1))
+    for base in bases[:-1]:
+        beside = path.parent / base
+        merged = _merge(merged, _read_yaml(beside if beside.suffix in YAML_ENDINGS else base, depth + 1))
     return _merge(merged, data)
 
 
@@ -392,6 +401,8 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     for key, value in above.items():
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    if above.get("value", below.get("value")) != below.get("value") and "source" not in above:
+        merged |= GIVEN  # the source below spoke of another number
     return merged
 
 

@@ -369,3 +369,57 @@ def test_help_shows_examples_and_groups(here, monkeypatch, capsys):
     assert code == 0
     for text in ("+experiment=mlp_b", "network=file network.path=", "algorithm: es, nsga2, nsga3, random"):
         assert text in out
+
+
+def config_of(folder):
+    return json.loads((folder / "provenance.json").read_text())["config"]
+
+
+def test_evaluate_keeps_what_it_does_not_name(here, monkeypatch, capsys):
+    mesh = ["system=mesh", "system.topology.width=5", "system.topology.height=3", "system.costs.e_synop_j.value=1e-12"]
+    code, _, err = call(monkeypatch, capsys, *SMALL, *mesh, "budget.evaluations=200", "output=run", "network.seed=4")
+    assert code == 0, err
+    new = "system.costs.t_synop_s.value=1e-7"
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=again", new)
+    assert code == 0, err
+    before, after = config_of(here / "run"), config_of(here / "again")
+    assert after["system"]["topology"] == before["system"]["topology"]
+    assert after["network"] == before["network"]
+    costs = after["system"]["costs"]
+    assert costs["e_synop_j"]["value"] == 1e-12
+    assert costs["t_synop_s"]["value"] == 1e-7
+    summary = json.loads((here / "again" / "summary.json").read_text())
+    assert set(summary["best"]) == {"latency_s", "energy_j"}
+    # a whole group by name
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=loihi", "system=loihi2")
+    assert code == 0, err
+    assert config_of(here / "loihi")["system"]["topology"]["width"] == 8
+
+
+def test_numbers_given_on_the_command_line_lose_their_published_source(here, monkeypatch, capsys):
+    key = "system.costs.t_synop_s"
+    call(monkeypatch, capsys, *SMALL, f"{key}.value=1e-9", "budget.evaluations=100", "output=run")
+    given = config_of(here / "run")["system"]["costs"]["t_synop_s"]
+    assert (given["kind"], given["source"]) == ("assumed", "given by the user")
+    call(monkeypatch, capsys, *SMALL, f"{key}.value=1e-9", f"{key}.source=mine", "budget.evaluations=100", "output=own")
+    assert config_of(here / "own")["system"]["costs"]["t_synop_s"]["source"] == "mine"
+
+
+def test_evaluate_refuses_a_folder_with_an_unfinished_run(here, monkeypatch, capsys):
+    call(monkeypatch, capsys, *SMALL, "budget.evaluations=200", "output=run")
+    (here / "unfinished").mkdir()
+    (here / "unfinished" / "checkpoint.pkl").touch()
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=unfinished")
+    assert code == 2
+    assert "holds an unfinished run" in err
+    assert [p.name for p in (here / "unfinished").iterdir()] == ["checkpoint.pkl"]
+
+
+def test_a_reader_that_closes_early_is_no_error(here):
+    process = start(*SMALL, "budget.evaluations=200", "output=run", cwd=here)
+    process.stdout.close()
+    process.stdout = None
+    code, _, err = finish(process)
+    assert code == 0, err
+    assert "Traceback" not in err
+    assert (here / "run" / "summary.json").exists()

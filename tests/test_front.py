@@ -212,3 +212,24 @@ def test_broken_table_is_named(tmp_path, content):
     (tmp_path / "broken.csv").write_bytes(content)
     with pytest.raises(nm.InputError, match=r"broken\.csv.*expected a table of a run folder"):
         load_table(tmp_path / "broken.csv")
+
+
+def test_knee_of_three_objectives_is_the_farthest_below_the_plane_of_the_extremes():
+    # The extremes (0, 1, 0.2), (0.2, 0, 1) and (1, 0.2, 0) span the plane x + y + z = 1.2, those below it are
+    # (0.3, 0.3, 0.3) with 0.9 and (0.1, 0.4, 0.5) with 1.0.
+    front = make_front(
+        ("latency_s", "energy_j", "message_hops"),
+        latency_s=[0.0, 0.2, 1.0, 0.1, 0.3],
+        energy_j=[1.0, 0.0, 0.2, 0.4, 0.3],
+        message_hops=[0.2, 1.0, 0.0, 0.5, 0.3],
+    )
+    assert front.knee == 4
+    # An uneven plane: the extremes (0, 1, 0), (0.5, 0, 0.5), (1, 0.5, 0) ... their normal decides, not the sum.
+    uneven = make_front(
+        ("latency_s", "energy_j", "message_hops"),
+        latency_s=[0.0, 1.0, 1.0, 0.2, 0.45],
+        energy_j=[1.0, 0.0, 1.0, 0.9, 0.45],
+        message_hops=[1.0, 1.0, 0.0, 0.45, 0.95],
+    )
+    # Extremes (0, 1, 1), (1, 0, 1), (1, 1, 0): plane x + y + z = 2; sums 1.55 and 1.85.
+    assert uneven.knee == 3

@@ -1,3 +1,4 @@
+import itertools
 from types import SimpleNamespace
 
 import networkx as nx
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 import neuromap_moo as nm
-from neuromap_moo.heuristics import N_LAYER_ORDERS, constructive, equal_split, vendor_orders
+from neuromap_moo.heuristics import N_LAYER_ORDERS, balanced_partitions, constructive, equal_split, vendor_orders
 from neuromap_moo.partition import partitioner_for
 
 NAMES = ["vendor_default", "minimum_packed", "equal_split", "strided", "serpentine"]
@@ -71,9 +72,45 @@ def test_baselines_of_a_problem_are_the_constructive_ones_and_three_orders():
     network, system = nm.sparse_mlp([30, 20, 10], 0.2), nm.load_system("loihi2")
     problem = nm.MappingProblem(network, system)
     found = nm.baselines(problem)
-    assert list(found) == [*NAMES, "vendor_order_min", "vendor_order_median", "vendor_order_max"]
+    balanced = ["balanced_latency_s", "balanced_energy_j"]
+    assert list(found) == [*NAMES, *balanced, "vendor_order_min", "vendor_order_median", "vendor_order_max"]
     _, mappings = make(network, system)
     assert {name: found[name] for name in NAMES} == mappings
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_balanced_partitions_give_the_slowest_layer_the_next_core(random_network, seed):
+    rng = np.random.default_rng(seed)
+    network = random_network(rng)
+    system = nm.mesh_system(3, 2, 2, synapse_words=150, masked_cores=[1])
+    partitioner = partitioner_for(network, system)
+    steps = balanced_partitions(partitioner, system)
+    assert list(steps[0].cores_per_layer) == partitioner.minimum.tolist()
+    problem = SimpleNamespace(network=network, system=system)
+    for mapping in steps:
+        nm.check(mapping, problem)
+    for before, after in itertools.pairwise(steps):
+        grown = np.array(after.cores_per_layer) - np.array(before.cores_per_layer)
+        (layer,) = np.flatnonzero(grown)
+        assert grown[layer] >= 1
+        times = [partitioner.slowest_slice_s(i, k, system) for i, k in enumerate(before.cores_per_layer)]
+        free = partitioner.n_cores - before.cores_used
+        for i, (k, time) in enumerate(zip(before.cores_per_layer, times, strict=True)):
+            if time > times[layer]:  # a slower layer is passed over only where it cannot take a core
+                assert not partitioner.fits[i, k + 1 : k + 1 + free].any()
+    # At the end no layer can take one more.
+    last = steps[-1]
+    free = partitioner.n_cores - last.cores_used
+    for i, k in enumerate(last.cores_per_layer):
+        assert not partitioner.fits[i, k + 1 : k + 1 + free].any()
+
+
+def test_slowest_slice_by_hand():
+    # 6 neurons in 2 slices are 3 each, 3 * 4 ns = 12 ns; every target has 2 synapses from neurons of activity 1,
+    # 3 * 2 * 0.66 ns = 3.96 ns, so the neuron updates are slower. At 4 ns per synaptic operation it is 24 ns.
+    network = nm.sparse_mlp([2, 6], 1.0, activity=1.0, activity_sigma=0.0)
+    for system, expected in ((nm.mesh_system(2, 2), 12e-9), (nm.mesh_system(2, 2, t_synop_s=4e-9), 24e-9)):
+        assert partitioner_for(network, system).slowest_slice_s(1, 2, system) == pytest.approx(expected)
 
 
 def test_vendor_default_takes_the_cores_in_their_order():

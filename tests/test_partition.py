@@ -345,25 +345,25 @@ def test_core_graph_equals_the_oracle(random_network, random_mapping, seed):
     first = np.cumsum([0, *counts])
     for i, p in enumerate(network.projections):
         a, b = network.layer_index[p.source], network.layer_index[p.target]
-        block = partitioner.messages(i, counts[a], counts[b])
+        block = messages(partitioner, i, counts[a], counts[b])
         expected = [[sent.get((first[a] + s, first[b] + t), 0.0) for t in range(counts[b])] for s in range(counts[a])]
         np.testing.assert_allclose(block, expected, rtol=1e-12, atol=0)
+
+
+def messages(partitioner, projection, k_source, k_target):
+    """The cached block of messages from slice to slice, (k_source, k_target)."""
+    start = partitioner._block(projection, k_source, k_target)
+    return partitioner._pool[start : start + k_source * k_target].reshape(k_source, k_target).copy()
 
 
 def test_messages_of_the_chain_by_hand(chain):
     partitioner = Partitioner(chain, nm.mesh_system(4, 4))
     # input 0 (0.5) -> hidden 0, 2; input 1 (0.25) -> hidden 1
-    assert partitioner.messages(0, 1, 1).tolist() == [[0.75]]
-    assert partitioner.messages(0, 2, 2).tolist() == [[0.5, 0.5], [0.25, 0.0]]
+    assert messages(partitioner, 0, 1, 1).tolist() == [[0.75]]
+    assert messages(partitioner, 0, 2, 2).tolist() == [[0.5, 0.5], [0.25, 0.0]]
     # hidden (0.125, 0, 1) in slices {0, 1} and {2}, every one to both outputs: one message per core, not per synapse
-    assert partitioner.messages(1, 2, 1).tolist() == [[0.125], [1.0]]
-    assert partitioner.messages(1, 2, 2).tolist() == [[0.125, 0.125], [1.0, 1.0]]
-
-
-def test_returned_messages_are_a_copy(chain):
-    partitioner = Partitioner(chain, nm.mesh_system(4, 4))
-    partitioner.messages(0, 1, 1)[:] = 99.0
-    assert partitioner.messages(0, 1, 1).tolist() == [[0.75]]
+    assert messages(partitioner, 1, 2, 1).tolist() == [[0.125], [1.0]]
+    assert messages(partitioner, 1, 2, 2).tolist() == [[0.125, 0.125], [1.0, 1.0]]
 
 
 def graph_lists(graph):
@@ -388,16 +388,51 @@ def test_dropping_the_cache_changes_nothing(random_network, random_mapping, monk
         assert a.tolist() == b.tolist()
 
 
+def test_the_cache_stays_near_its_limit(monkeypatch):
+    network, system = nm.sparse_mlp([300, 300, 300], 0.1), nm.mesh_system(8, 8)
+    limit = 200_000
+    monkeypatch.setattr(partition, "CACHE_BYTES", limit)
+    partitioner = Partitioner(network, system)
+    largest, dropped, before = 0, 0, 0
+    for k in range(1, 60):
+        partitioner.core_graphs(np.array([[k, k, 1], [1, k, k]]))
+        largest = max(largest, partitioner._cached_bytes)
+        dropped += partitioner._cached_bytes < before
+        before = partitioner._cached_bytes
+    assert dropped >= 3
+    # beyond the limit by what one call adds: two reach tables of 300 x 60, four blocks of 60 x 60 doubles, and loads
+    assert limit < largest < limit + 2 * 300 * 60 + 4 * 8 * 60 * 60 + 10_000
+
+
+def test_no_reach_table_is_kept_from_the_search_for_the_fewest_cores():
+    partitioner = Partitioner(nm.sparse_mlp([200, 200], 0.5), nm.mesh_system(8, 8, synapse_words=1000))
+    assert partitioner.minimum[1] > 1
+    assert partitioner._cached_bytes == 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_window_words_equal_the_largest_of_all_windows(seed):
+    rng = np.random.default_rng(seed)
+    dense = rng.random((7, 15)) < 0.4
+    indptr = np.concatenate([[0], np.cumsum(dense.sum(axis=1))])
+    sparse, bits = nm.Sparse(7, 15, indptr, np.nonzero(dense)[1]), int(rng.integers(1, 33))
+    for window in (1, 2, 5, 15):
+        counts = [dense[:, i : i + window].sum(axis=1) for i in range(15 - window + 1)]
+        words = [sum(math.ceil((s * (bits + 12) + 16) / 64) for s in c.tolist() if s) for c in counts]
+        assert sparse.window_words(bits, window) == max(words)
+        assert nm.Dense(7, 15).window_words(bits, window) == 7 * math.ceil((window * (bits + 12) + 16) / 64)
+
+
 def test_many_blocks_outgrow_the_first_pool_and_stay_right():
     network, system = nm.sparse_mlp([90, 90], 0.2, seed=3), nm.mesh_system(14, 14)
     full = Partitioner(network, system)
-    first = full.messages(0, 3, 5)
+    first = messages(full, 0, 3, 5)
     for k in range(40, 91):  # 51 blocks of at least 40 * 40 take more than the 65 536 numbers of the first pool
-        full.messages(0, k, k)
+        messages(full, 0, k, k)
     assert full._pool.size > 2**16
-    assert full.messages(0, 3, 5).tolist() == first.tolist()
+    assert messages(full, 0, 3, 5).tolist() == first.tolist()
     for k in (40, 61, 90):
-        assert full.messages(0, k, k).tolist() == Partitioner(network, system).messages(0, k, k).tolist()
+        assert messages(full, 0, k, k).tolist() == messages(Partitioner(network, system), 0, k, k).tolist()
 
 
 def test_core_graphs_of_several_partitions_hold_the_extremes_and_sums(chain):
@@ -559,10 +594,9 @@ def test_core_graph_of_a_partition_may_be_placed_by_itself(random_network, rando
     graph = partitioner.core_graph(mapping.cores_per_layer)
     whole = AnalyticEvaluator(partitioner, system).evaluate(stack([mapping]))
     fixed = FixedPartitioner(graph, system)
-    for n in (1, 3):
-        graphs = fixed.core_graphs(np.array([mapping.cores_per_layer] * n))
-        assert graphs.edge_start.tolist() == [i * graph.source.size for i in range(n + 1)]
-        assert graphs.messages.tolist() == graph.messages.tolist() * n
+    graphs = fixed.core_graphs(np.array([mapping.cores_per_layer]))
+    assert graphs.edge_start.tolist() == [0, graph.source.size]
+    assert graphs.messages.tolist() == graph.messages.tolist()
     alone = AnalyticEvaluator(fixed, system).evaluate(stack([mapping]))
     for key, column in whole.items():
         if key == "bottleneck":

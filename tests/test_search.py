@@ -155,6 +155,33 @@ def test_a_front_never_holds_the_same_objectives_twice(problem):
     assert len(np.unique(round_significant(F), axis=0)) == len(F)
 
 
+def test_a_mapping_without_a_finite_objective_ends_the_search_with_a_reason(problem):
+    class Broken(type(problem.evaluator)):
+        def evaluate(self, mappings):
+            metrics = super().evaluate(mappings)
+            if len(mappings.cores_per_layer) > 50:  # the baselines are fewer
+                metrics["energy_j"][3] = np.nan
+            return metrics
+
+    broken = Broken(problem.partitioner, problem.system)
+    with pytest.raises(nm.InputError, match=r"a mapping has .*nan.*; a search needs finite values"):
+        nm.search(nm.MappingProblem(problem.network, problem.system, evaluator=broken), evaluations=500)
+
+
+def test_every_objective_of_a_front_lies_within_the_reference_point(network, system):
+    for other in ("cores_used", "messages", "message_hops"):
+        problem = nm.MappingProblem(network, system, ("latency_s", other))
+        run = nm.search(problem, evaluations=1000)
+        inside = (problem.normalised(minimised(run.front.table, problem.objectives)) < 1).all(axis=1)
+        assert inside.mean() > 0.8, other
+
+
+def test_nsga3_needs_a_mapping_per_objective(network, system):
+    problem = nm.MappingProblem(network, system, ("latency_s", "energy_j", "messages", "cores_used"))
+    with pytest.raises(nm.InputError, match="population: expected at least 4, one per objective, got 3"):
+        nm.search(problem, "nsga3", options={"population": 3})
+
+
 def test_wall_clock_budget_ends_the_search(problem):
     result = search_mappings(problem, "nsga2", budget=Budget(None, 0.3), seed=0)
     assert result.ended == "seconds"
@@ -193,14 +220,21 @@ def test_reference_directions_fit_the_population(n_objectives, count):
     assert directions.sum(axis=1) == pytest.approx(1)
 
 
-def test_reference_point_is_half_as_bad_again_as_the_vendor(network, system):
-    problem = nm.MappingProblem(network, system, ("latency_s", "throughput_hz", "inter_chip_messages"))
-    vendor = {k: v[0] for k, v in problem.evaluate_mappings([nm.baselines(problem)["vendor_default"]]).items()}
-    assert vendor["inter_chip_messages"] == 0  # one chip: 1 takes the place of zero
-    expected = [1.5 * vendor["latency_s"], -vendor["throughput_hz"] / 1.5, 1.5]
+def test_reference_point_is_beyond_the_vendor_and_every_baseline(network, system):
+    problem = nm.MappingProblem(network, system, ("latency_s", "throughput_hz", "cores_used", "inter_chip_messages"))
+    table = problem.evaluate_mappings(list(nm.baselines(problem).values()))
+    assert table["inter_chip_messages"].max() == 0  # one chip: 1 takes the place of zero
+    assert table["cores_used"].max() > 1.5 * table["cores_used"][0]  # the equal split uses all cores
+    slowest = min(table["throughput_hz"][0] / 1.5, table["throughput_hz"].min() / 1.1)
+    expected = [
+        max(1.5 * table["latency_s"][0], 1.1 * table["latency_s"].max()),
+        -slowest,
+        1.1 * table["cores_used"].max(),
+        1.0,
+    ]
     assert problem.reference_point == pytest.approx(expected)
-    F = np.array([expected, [0.0, expected[1] * 1.5, 0.75]])
-    assert problem.normalised(F) == pytest.approx(np.array([[1, 1, 1], [0, 0.5, 0.5]]))
+    F = np.array([expected, [0.0, expected[1] * 1.5, expected[2] / 2, 0.5]])
+    assert problem.normalised(F) == pytest.approx(np.array([[1, 1, 1, 1], [0, 0.5, 0.5, 0.5]]))
 
 
 def test_baselines_of_random_layer_orders_are_ranked(problem):
@@ -251,9 +285,12 @@ def test_objectives_without_a_finite_value_are_refused():
 
 def test_checkpoints_of_another_search_or_none_at_all_are_refused(problem, tmp_path):
     checkpoint = tmp_path / "checkpoint.pkl"
-    search_mappings(problem, budget=Budget(100), checkpoint=checkpoint, fingerprint="one")
+    search_mappings(problem, budget=Budget(100), checkpoint=checkpoint)
     with pytest.raises(nm.InputError, match="belongs to a different search"):
-        search_mappings(problem, budget=Budget(100), checkpoint=checkpoint, fingerprint="two")
+        search_mappings(problem, budget=Budget(100), seed=1, checkpoint=checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:300])
+    with pytest.raises(nm.InputError, match="cannot be read"):
+        search_mappings(problem, budget=Budget(100), checkpoint=checkpoint)
     checkpoint.write_bytes(b"garbage")
-    with pytest.raises(nm.InputError, match=r"cannot be read .* overwrite=true"):
-        search_mappings(problem, budget=Budget(100), checkpoint=checkpoint, fingerprint="one")
+    with pytest.raises(nm.InputError, match="belongs to a different search"):
+        search_mappings(problem, budget=Budget(100), checkpoint=checkpoint)

@@ -232,7 +232,7 @@ def test_mesh_system_takes_numbers_and_dicts():
     assert system.cost("t_barrier_s.chips_4") == 2e-9
     assert system.cost("t_barrier_s.chips_8") == base.cost("t_barrier_s.chips_8")
     given_constant = system.costs["t_synop_s"]
-    assert (given_constant.unit, given_constant.kind, given_constant.source) == ("s", "assumed", "given by the caller")
+    assert (given_constant.unit, given_constant.kind, given_constant.source) == ("s", "assumed", "given by the user")
 
 
 def test_mesh_system_of_the_size_of_loihi2_equals_the_preset():
@@ -428,8 +428,8 @@ def test_number_without_a_point_is_a_number(tmp_path):
         ("", "expected a mapping, got nothing"),
         ("- 1\n- 2\n", r"expected a mapping, got \[1, 2\]"),
         ("name: x\n", "topology: expected a mapping, got None; start the file with 'defaults"),
-        ("defaults: loihi2\n", "defaults: expected a short list of presets, got 'loihi2'"),
-        ("defaults: [1]\n", r"defaults: expected a short list of presets, got \[1\]"),
+        ("defaults: loihi2\n", "defaults: expected presets and then _self_, got 'loihi2'"),
+        ("defaults: [1]\n", r"defaults: expected presets and then _self_, got \[1\]"),
     ],
 )
 def test_broken_yaml_is_named_with_what_is_wrong(tmp_path, text, message):
@@ -447,7 +447,7 @@ def test_binary_yaml_is_refused(tmp_path):
 def test_yaml_that_takes_itself_is_refused(tmp_path):
     path = tmp_path / "loop.yaml"
     write_yaml(path, f"defaults: ['{path}', _self_]\n")
-    with pytest.raises(nm.InputError, match=r"loop\.yaml.*defaults: expected a short list"):
+    with pytest.raises(nm.InputError, match=r"loop\.yaml.*defaults: expected presets"):
         nm.load_system(path)
 
 
@@ -473,3 +473,27 @@ def test_missing_file_is_named(tmp_path):
 def test_unknown_preset_is_refused_with_a_suggestion(name, message):
     with pytest.raises(nm.InputError, match=message):
         nm.load_system(name)
+
+
+def test_a_changed_number_loses_the_source_of_the_old_one(tmp_path):
+    changed = "costs:\n  t_synop_s: {value: 5.0e-9}\n  e_synop_j: {value: 1.0e-12, source: mine}\n"
+    (tmp_path / "mine.yaml").write_text("defaults: [loihi2, _self_]\n" + changed)
+    costs = nm.load_system(tmp_path / "mine.yaml").costs
+    assert (costs["t_synop_s"].value, costs["t_synop_s"].source, costs["t_synop_s"].kind) == (
+        5e-9,
+        "given by the user",
+        "assumed",
+    )
+    assert costs["e_synop_j"].source == "mine"
+    assert costs["t_dendop_s"] == nm.load_system("loihi2").costs["t_dendop_s"]
+
+
+def test_defaults_are_found_beside_the_file_and_self_comes_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+    (tmp_path / "base.yaml").write_text("defaults: [loihi2, _self_]\ntopology: {width: 3}\n")
+    (tmp_path / "mine.yaml").write_text("defaults: [base.yaml, _self_]\ntopology: {height: 2}\n")
+    topology = nm.load_system(tmp_path / "mine.yaml").topology
+    assert (topology.width, topology.height) == (3, 2)
+    (tmp_path / "mine.yaml").write_text("defaults: [_self_, base.yaml]\n")
+    with pytest.raises(nm.InputError, match=r"expected presets and then _self_, got \['_self_', 'base.yaml'\]"):
+        nm.load_system(tmp_path / "mine.yaml")

@@ -52,7 +52,11 @@ MAXIMISED = frozenset({"throughput_hz"})  #: every other numeric column is bette
 
 
 class Evaluator(Protocol):
-    """Anything that turns mappings into metrics."""
+    """Anything that turns mappings into metrics.
+
+    `name` stands for the values: an evaluator with parameters of its own puts them into its name, since a run is only
+    resumed by an evaluator of the same name.
+    """
 
     name: str
 

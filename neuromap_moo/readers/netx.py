@@ -59,7 +59,7 @@ def weight_bits_of(weights: NDArray[np.float64]) -> int:
     # Two's complement reaches one further below zero than above it.
     mixed = 1 + max(high.bit_length(), (low - 1).bit_length())
     bits = mixed if high and low else max(high, low).bit_length()
-    return 8 if bits >= 7 else bits
+    return 8 if bits == 7 else bits
 
 
 def _read_layers(
@@ -107,7 +107,12 @@ def _read_layers(
             rows.eliminate_zeros()
             rows.sort_indices()
             connectivity = Sparse(n_in, n_out, rows.indptr.astype(np.int64), rows.indices)
-            projections.append(Projection(source, f"dense_{i}", connectivity, weight_bits_of(weights)))
+            bits = weight_bits_of(weights)
+            if bits > 8:
+                raise InputError(
+                    f"'{path}', layer {i}: weights need {bits} bits, a synapse holds 8; quantise them again"
+                )
+            projections.append(Projection(source, f"dense_{i}", connectivity, bits))
         else:
             raise InputError(
                 f"'{path}', layer {i}: layers of type '{kind}' cannot be read yet; "

@@ -1,7 +1,15 @@
 """Evolutionary search over mappings, on pymoo."""
 
 from neuromap_moo.search.algorithms import ALGORITHMS, check_algorithm
-from neuromap_moo.search.driver import Budget, SearchResult, SearchState, non_dominated_rows, search_mappings
+from neuromap_moo.search.driver import (
+    Budget,
+    SearchResult,
+    SearchState,
+    checkpoint_fingerprint,
+    fingerprint_of,
+    non_dominated_rows,
+    search_mappings,
+)
 from neuromap_moo.search.problem import MappingProblem, baselines, operators
 
 __all__ = [
@@ -12,6 +20,8 @@ __all__ = [
     "SearchState",
     "baselines",
     "check_algorithm",
+    "checkpoint_fingerprint",
+    "fingerprint_of",
     "non_dominated_rows",
     "operators",
     "search_mappings",

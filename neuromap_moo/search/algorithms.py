@@ -127,6 +127,10 @@ def reference_directions(n_objectives: int, population: int) -> NDArray[np.float
     """Evenly spread directions (at most `population`, n_objectives) after Das and Dennis (1998)."""
     if n_objectives == 1:
         return np.ones((1, 1))
+    if population < n_objectives:
+        raise InputError(
+            f"algorithm 'nsga3', population: expected at least {n_objectives}, one per objective, got {population}"
+        )
     n = 1
     while math.comb(n + n_objectives, n_objectives - 1) <= population:
         n += 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import pickle
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -90,7 +93,6 @@ def search_mappings(
     budget: Budget | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
-    fingerprint: str = "",
     keep_evaluations: bool = False,
     on_generation: Callable[[SearchState], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -101,15 +103,14 @@ def search_mappings(
     ----------
     checkpoint
         File written every few seconds. Where it exists, the search goes on from it and ends as if it had never been
-        broken off; its fingerprint must be the one given. The caller removes it when the results are safe.
-    fingerprint
-        Identifies the problem, algorithm and budget.
+        broken off; one of another search is refused. The caller removes it when the results are safe.
     should_stop
         Asked after each generation; True ends the search with what it has found, and a last checkpoint.
 
     """
     budget = budget or Budget()
     whole_number("seed", seed)
+    fingerprint = fingerprint_of(problem, algorithm, options, budget, seed, keep_evaluations)
     if checkpoint is not None and checkpoint.exists():
         state = load_checkpoint(checkpoint, fingerprint)
         state.algorithm.problem = problem
@@ -177,29 +178,63 @@ def round_significant(F: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.rint(F * scale) / scale)
 
 
+def fingerprint_of(
+    problem: MappingProblem,
+    algorithm: str,
+    options: Mapping[str, Any] | None,
+    budget: Budget,
+    seed: int,
+    keep_evaluations: bool,
+) -> str:
+    """Digest of everything that decides what a search finds."""
+    content = [
+        problem.network.digest,
+        problem.system.digest,
+        problem.objectives,
+        problem.evaluator.name,
+        algorithm,
+        sorted((options or {}).items()),
+        (budget.evaluations, budget.seconds),
+        seed,
+        keep_evaluations,
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
 def save_checkpoint(path: Path, state: SearchState, fingerprint: str) -> None:
     """Write a checkpoint, whole or not at all; the problem is left out and given back on resume."""
     problem, state.algorithm.problem = state.algorithm.problem, None
     try:
         with whole_file(path) as temporary:
-            temporary.write_bytes(cloudpickle.dumps((CHECKPOINT_SCHEMA, fingerprint, state)))
+            # Two pickles: the first alone tells whose checkpoint it is.
+            temporary.write_bytes(cloudpickle.dumps((CHECKPOINT_SCHEMA, fingerprint)) + cloudpickle.dumps(state))
     finally:
         state.algorithm.problem = problem
 
 
+def checkpoint_fingerprint(path: Path) -> str:
+    """Return the fingerprint of the search that a checkpoint belongs to; "" where the file is no checkpoint."""
+    try:
+        with open(path, "rb") as f:
+            schema, fingerprint = pickle.load(f)
+    except Exception:  # a pickle can fail in any way
+        return ""
+    return str(fingerprint) if schema == CHECKPOINT_SCHEMA else ""
+
+
 def load_checkpoint(path: Path, fingerprint: str) -> SearchState:
     """Read a checkpoint; raises InputError where it belongs to another search."""
-    try:
-        schema, found, state = cloudpickle.loads(path.read_bytes())
-    except Exception as error:  # a pickle can fail in any way
-        raise InputError(
-            f"checkpoint '{path}': cannot be read ({type(error).__name__}); start over with overwrite=true"
-        ) from error
-    if schema != CHECKPOINT_SCHEMA or found != fingerprint or not isinstance(state, SearchState):
+    if checkpoint_fingerprint(path) != fingerprint:
         raise InputError(
             f"checkpoint '{path}': belongs to a different search (network, system, algorithm, budget or seed); "
-            "repeat the command it was started with, choose another output, or start over with overwrite=true"
+            "give another path or remove it"
         )
+    try:
+        with open(path, "rb") as f:
+            pickle.load(f)
+            state: SearchState = pickle.load(f)
+    except Exception as error:  # a pickle can fail in any way
+        raise InputError(f"checkpoint '{path}': cannot be read ({type(error).__name__}); remove it") from error
     return state
 
 
@@ -212,6 +247,11 @@ def _advance(problem: MappingProblem, state: SearchState, budget: Budget, keep_e
         asked = asked[: budget.evaluations - state.evaluations]
     state.algorithm.evaluator.eval(problem, asked)
     X, F = asked.get("X").astype(np.int64), asked.get("F")
+    if not np.isfinite(F).all():
+        raise InputError(
+            f"objectives {list(problem.objectives)}: a mapping has {F[~np.isfinite(F).all(axis=1)][0]}; a search needs "
+            "finite values (are all costs of the system zero?)"
+        )
     state.evaluations += len(X)
     state.archive_X, state.archive_F = add_to_archive(state.archive_X, state.archive_F, X, F)
     if keep_evaluations:

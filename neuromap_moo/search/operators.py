@@ -25,15 +25,25 @@ STEP_SPREAD = 0.3  # of the logarithm of a layer's new size over its old one
 
 
 class MappingSampling(Sampling):
-    """Initial genotypes: the given mappings first, random ones behind them."""
+    """Initial genotypes: the given ones, then good partitions on random cores, then random genotypes.
 
-    def __init__(self, seeds: Genomes | None = None) -> None:
+    `seeds` (n, L + C) are taken as they are; `partitions` (p, L + C) give only their cores per layer, for half of the
+    rest of the population.
+    """
+
+    def __init__(self, seeds: Genomes, partitions: Genomes) -> None:
         super().__init__()
         self.seeds = seeds
+        self.partitions = partitions
 
     def _do(self, problem: Any, n_samples: int, *args: Any, random_state: Any = None, **kwargs: Any) -> Genomes:
-        seeds = np.empty((0, problem.n_var), dtype=np.int64) if self.seeds is None else self.seeds[:n_samples]
-        return np.concatenate([seeds, problem.encoding.random(n_samples - len(seeds), random_state)])
+        seeds = self.seeds[:n_samples]
+        drawn: Genomes = problem.encoding.random(n_samples - len(seeds), random_state)
+        n_layers = problem.encoding.n_layers
+        some = drawn[: len(drawn) // 2]
+        some[:, :n_layers] = self.partitions[random_state.integers(len(self.partitions), size=len(some)), :n_layers]
+        some[:, n_layers:] = random_state.permuted(some[:, n_layers:], axis=1)
+        return np.concatenate([seeds, drawn])
 
 
 class LayerCrossover(Crossover):

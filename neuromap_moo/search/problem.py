@@ -15,7 +15,7 @@ from neuromap_moo.errors import InputError
 from neuromap_moo.evaluate import Evaluator, Metrics, check_objectives, minimised
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.heuristics import Baseline
-from neuromap_moo.mapping import Mapping, check, stack
+from neuromap_moo.mapping import Mapping, MappingBatch, check, stack
 from neuromap_moo.network import Network
 from neuromap_moo.partition import CoreGraph, partitioner_for
 from neuromap_moo.search.encoding import Encoding
@@ -28,8 +28,12 @@ from neuromap_moo.search.operators import (
 )
 from neuromap_moo.system import System
 
-#: The reference point is this much worse than the vendor's default in every objective.
-REFERENCE_FACTOR = 1.5
+#: The reference point is this much worse than the vendor's default in every objective, and by MARGIN worse than every
+#: baseline.
+REFERENCE_FACTOR, MARGIN = 1.5, 1.1
+
+#: Balanced partitions among the first mappings of a search.
+N_BALANCED_SEEDS = 20
 
 #: Seed of the random layer orders among the baselines: they belong to the problem, not to a run.
 LAYER_ORDER_SEED = 0
@@ -39,7 +43,8 @@ class MappingProblem(Problem):
     """Map a network (or a core graph, whose partition is fixed) onto a system.
 
     Variables are the integers of `search/encoding.py`; objectives are metric columns, minimised (throughput_hz
-    maximised). Raises InputError at once when the network cannot fit the system.
+    maximised). Raises InputError at once when the network cannot fit the system. `evaluate` takes feasible genotypes:
+    foreign operators need the repair of `operators`.
     """
 
     def __init__(
@@ -75,29 +80,36 @@ class MappingProblem(Problem):
     def evaluate_mappings(self, mappings: Sequence[Mapping]) -> Metrics:
         """Return every metric column of n mappings, (n,) each; raises InputError for one that breaks a rule."""
         batch = stack(mappings)
-        k, cores = batch
-        layers = np.arange(k.shape[1])
-        legal = k.shape[1] == self.encoding.n_layers and bool(
-            ((k >= 1) & (k <= self.encoding.n_cores)).all()
-            and self.encoding.fits[layers, k].all()
-            and (k.sum(axis=1) == (cores >= 0).sum(axis=1)).all()
-            and np.isin(cores[cores >= 0], self.encoding.cores).all()
-            and all(len(set(m.core_of_slice)) == m.cores_used for m in mappings)
-        )
-        if not legal:
-            for mapping in mappings:
-                check(mapping, self)
+        same_layers = batch.cores_per_layer.shape[1] == self.encoding.n_layers
+        for mapping in [] if same_layers and self.is_legal(batch).all() else mappings:
+            check(mapping, self)  # says which rule is broken
         return self.evaluator.evaluate(batch)
+
+    def is_legal(self, batch: MappingBatch) -> NDArray[np.bool_]:
+        """Tell which mappings (n,) break no rule; `check` says which rule one breaks."""
+        k, cores = batch
+        used = cores >= 0
+        legal = self.partitioner.fits_rows(k) & (k.sum(axis=1) == used.sum(axis=1))
+        legal &= (np.isin(cores, self.encoding.cores) | ~used).all(axis=1)
+        ordered = np.sort(cores, axis=1)
+        return np.asarray(legal & ~((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1))
 
     @cached_property
     def named_baselines(self) -> dict[str, Baseline]:
-        """Baselines with their notes; the vendor's random layer orders as the ones of least, median and most cost.
+        """Baselines with their notes.
 
-        Orders are ranked by the first objective; the median of ten is the fifth.
+        Of the balanced partitions the best in each objective is taken, of the vendor's random layer orders the ones of
+        least, median and most cost: ranked by the first objective, then the next; the median of ten is the fifth.
         """
         named = heuristics.constructive(self.partitioner, self.system)
+        balanced = heuristics.balanced_partitions(self.partitioner, self.system)
+        F = minimised(self.evaluate_mappings(balanced), self.objectives)
+        for i, name in enumerate(self.objectives):
+            note = f"best {name} of {len(balanced)} balanced partitions"
+            named[f"balanced_{name}"] = Baseline(balanced[int(F[:, i].argmin())], note)
         orders = heuristics.vendor_orders(self.partitioner, self.system, np.random.default_rng(LAYER_ORDER_SEED))
-        rank = np.argsort(minimised(self.evaluate_mappings(orders), self.objectives)[:, 0], kind="stable")
+        F = minimised(self.evaluate_mappings(orders), self.objectives)
+        rank = np.lexsort(F.T[::-1])
         note = named["vendor_default"].note
         for which, place in (("min", 0), ("median", (len(rank) - 1) // 2), ("max", len(rank) - 1)):
             text = f"{which} {self.objectives[0]} of {len(rank)} random layer orders"
@@ -106,20 +118,23 @@ class MappingProblem(Problem):
 
     @cached_property
     def reference_point(self) -> NDArray[np.float64]:
-        """(m,) minimised objectives of `vendor_default`, made worse by REFERENCE_FACTOR.
+        """(m,) minimised objectives: vendor_default made worse by REFERENCE_FACTOR, or the worst baseline by MARGIN.
 
-        Where the vendor's value is 0 the largest baseline takes its place, and 1 if that is 0 too.
+        The worse of the two, so that every baseline, from fewest cores to all, lies within. Where it is 0, 1.
         """
         named = self.named_baselines
         F = minimised(self.evaluate_mappings([b.mapping for b in named.values()]), self.objectives)
-        value = np.where(F[0] != 0, F[0], F.max(axis=0))
-        value = np.where(value != 0, value, 1.0)
-        if not np.isfinite(value).all():
+        if not np.isfinite(F).all():
             raise InputError(
-                f"objectives {list(self.objectives)}: vendor_default has {value}; an objective without a finite value "
-                "cannot be searched (are all costs of the system zero?)"
+                f"objectives {list(self.objectives)}: baselines have {F.max(axis=0)}; an objective without a finite "
+                "value cannot be searched (are all costs of the system zero?)"
             )
-        return np.where(value > 0, value * REFERENCE_FACTOR, value / REFERENCE_FACTOR)
+        worse = [
+            np.where(value > 0, value * by, value / by)
+            for value, by in ((F[0], REFERENCE_FACTOR), (F.max(axis=0), MARGIN))
+        ]
+        point = np.maximum(*worse)
+        return np.where(point != 0, point, 1.0)
 
     def normalised(self, F: NDArray[np.float64]) -> NDArray[np.float64]:
         """Objectives (n, m) in units of the reference point: it becomes (1, ..., 1); a minimised zero stays 0."""
@@ -135,10 +150,15 @@ def baselines(problem: MappingProblem) -> dict[str, Mapping]:
 def operators(problem: MappingProblem) -> dict[str, Any]:
     """Keyword arguments for a pymoo algorithm: fresh sampling, crossover, mutation, repair, eliminate_duplicates.
 
-    The initial population begins with the baselines.
+    The initial population begins with the baselines, then come balanced partitions from fewest cores to all, in order
+    and on random cores, and random genotypes.
     """
+    encode = problem.encoding.encode
+    balanced = heuristics.balanced_partitions(problem.partitioner, problem.system)
+    spread = np.unique(np.linspace(0, len(balanced) - 1, N_BALANCED_SEEDS).round().astype(int))
+    seeds = [*baselines(problem).values(), *(balanced[i] for i in spread)]
     return {
-        "sampling": MappingSampling(problem.encoding.encode(list(baselines(problem).values()))),
+        "sampling": MappingSampling(encode(seeds), encode(balanced)),
         "crossover": LayerCrossover(),
         "mutation": MappingMutation(),
         "repair": MappingRepair(),
