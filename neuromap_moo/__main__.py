@@ -1,6 +1,11 @@
 """Run the command line: `python -m neuromap_moo`."""
 
-from neuromap_moo.cli import main
+import sys
 
 if __name__ == "__main__":
-    main()
+    try:
+        from neuromap_moo.cli import main
+
+        main()
+    except KeyboardInterrupt:  # before there is anything to save
+        sys.exit(130)

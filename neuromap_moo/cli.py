@@ -17,6 +17,7 @@ from typing import Any
 
 import hydra
 import yaml
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -65,6 +66,9 @@ NETWORKS = {
 }
 EVALUATORS = ("analytic",)
 
+#: What task=evaluate takes from the run unless the command line names it.
+GROUPS = ("network", "system", "evaluator", "objectives", "name")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -90,6 +94,9 @@ class Settings:
         """Check keys and types; `++key` gets past Hydra, so nothing is taken for granted."""
         known = [f.name for f in fields(cls)]
         _only(config, known, "")
+        for key in known:
+            if key not in config:
+                raise InputError(f"{key}: missing; expected the key of conf/config.yaml, leave out '~{key}'")
         for key in ("budget", "network", "system", "evaluator", "algorithm"):
             _expect(key, config[key], Mapping, "a group of keys")
         for key in ("overwrite", "keep_evaluations"):
@@ -101,9 +108,11 @@ class Settings:
         if name is None:  # a network from a file goes by the file's name
             name = re.sub(r"[^\w.+ -]", "_", Path(str(config["network"].get("path", "network"))).stem)
         name = str(name)
-        if not re.fullmatch(r"[\w.+ -]+", name) or name.strip(". ") == "":
-            raise InputError(f"name: expected letters, digits and . _ + - (it names a folder), got {name!r}")
+        if not re.fullmatch(r"[\w.+ -]{1,100}", name) or name.strip(". ") == "":
+            raise InputError(f"name: expected up to 100 letters, digits and . _ + - (it names a folder), got {name!r}")
         _only(config["budget"], [f.name for f in fields(Budget)], "budget.")
+        if config["run"] is not None and config["task"] == "optimize":
+            raise InputError(f"run: got '{config['run']}' with task=optimize, which does not use it; add task=evaluate")
         _only(config["evaluator"], ["name"], "evaluator.")
         if config["evaluator"].get("name") not in EVALUATORS:
             found = config["evaluator"].get("name")
@@ -130,7 +139,7 @@ def main() -> None:
             _job(config)
         except BrokenPipeError:  # the reader of the table has seen enough; every file is written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (InputError, OmegaConfBaseException) as error:
+        except (InputError, OmegaConfBaseException, OSError, MemoryError) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # perhaps in another process; Hydra then says which job it was
             refused.append(error)
@@ -144,6 +153,11 @@ def main() -> None:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_plain(str(error)))
+    except OSError as error:
+        where = f"'{error.filename}': " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}; free it or choose another path")
+    except MemoryError as error:
+        _fail(f"not enough memory ({error}); take a smaller network, system or population")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception:
@@ -159,14 +173,22 @@ def build_network(config: Mapping[str, Any]) -> Network:
     make, known = NETWORKS[kind]
     _only(config, ["type", "name", *known], "network.")
     arguments = {key: config[key] for key in known if key in config}
+    if kind == "file":
+        _expect("network.path", config.get("path"), str, "the path of a network file")
+        told = "network.activity" in _given() if HydraConfig.initialized() else False
+        if str(config["path"]).endswith(".npz") and told:
+            raise InputError("network.activity: a .npz file holds its own; leave it out, or save the file anew")
+        if not str(config["path"]).endswith(".npz") and not told:
+            _say(f"activity: '{config['path']}' holds none; a mean of {config.get('activity')} per neuron is assumed")
     return make(**arguments)  # type: ignore[operator,no-any-return]
 
 
 def build_system(config: Mapping[str, Any]) -> System:
     """Make the system that the config group `system` describes, or load the YAML that it names."""
     if "path" in config:
-        _only(config, ["path"], "system.")
-        return load_system(Path(str(config["path"])))
+        _expect("system.path", config["path"], str, "the path of a system YAML")
+        changes = {key: value for key, value in config.items() if key != "path"}
+        return load_system(Path(str(config["path"])), changes)
     return system_from_dict(config, where=str(config.get("name", "system")))
 
 
@@ -191,34 +213,34 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
     problem = MappingProblem(network, system, settings.objectives)
     folder = _folder(settings)
     fingerprint = fingerprint_of(problem, algorithm, options, settings.budget, settings.seed, settings.keep_evaluations)
-    resumes = open_folder(folder, settings.overwrite, fingerprint)
-    provenance = provenance_of(problem, resolved)
-    _say(
-        f"{settings.name}: {len(network.layers)} layers, {network.n_neurons} neurons, {network.n_synapses} synapses; "
-        f"at least {problem.partitioner.minimum.sum()} of {problem.partitioner.n_cores} cores of {system.name}"
-    )
-    _say(f"{'resuming' if resumes else 'searching'} with {algorithm}, seed {settings.seed}, in '{folder}'")
-    with _progress(problem, settings.budget) as on_generation, _interruptible() as stopped:
-        run = search(
-            problem,
-            algorithm,
-            settings.budget.evaluations,
-            settings.budget.seconds,
-            settings.seed,
-            settings.name,
-            options,
-            keep_evaluations=settings.keep_evaluations,
-            checkpoint=folder / CHECKPOINT_FILE,
-            on_generation=on_generation,
-            should_stop=lambda: bool(stopped),
-        )
-    run = replace(run, provenance=provenance)
-    _say("writing tables, figures and report")
-    save_tables(run, folder)
-    report.write_pictures(run, folder)
-    report.write_report(run, folder)
-    finish_folder(run, folder, stopped=not run.ended)
-    _show(run, folder)
+    with _alone_in(folder):
+        resumes = open_folder(folder, settings.overwrite, fingerprint)
+        provenance = provenance_of(problem, resolved)
+        cores = f"at least {problem.partitioner.minimum.sum()} of {problem.partitioner.n_cores} cores of {system.name}"
+        size = f"{len(network.layers)} layers, {network.n_neurons} neurons, {network.n_synapses} synapses"
+        _say(f"{settings.name}: {size}; {cores}")
+        _say(f"{'resuming' if resumes else 'searching'} with {algorithm}, seed {settings.seed}, in '{folder}'")
+        with _progress(problem, settings.budget) as on_generation, _interruptible() as stopped:
+            run = search(
+                problem,
+                algorithm,
+                settings.budget.evaluations,
+                settings.budget.seconds,
+                settings.seed,
+                settings.name,
+                options,
+                keep_evaluations=settings.keep_evaluations,
+                checkpoint=folder / CHECKPOINT_FILE,
+                on_generation=on_generation,
+                should_stop=lambda: bool(stopped),
+            )
+        run = replace(run, provenance=provenance)
+        _say("writing tables, figures and report")
+        save_tables(run, folder)
+        report.write_pictures(run, folder)
+        report.write_report(run, folder)
+        finish_folder(run, folder, stopped=not run.ended)
+        _show(run, folder)
     if not run.ended:
         _say(f"stopped early; the same command with output='{folder}' goes on from here")
         raise KeyboardInterrupt
@@ -228,7 +250,10 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
     if settings.run is None:
         raise InputError("run: expected the folder of a run, got null; task=evaluate needs run=outputs/...")
     source = Path(settings.run)
-    earlier: dict[str, Any] = load_json(source / PROVENANCE)["config"]
+    provenance = load_json(source / PROVENANCE)
+    earlier = provenance.get("config") if isinstance(provenance, dict) else None
+    if not isinstance(earlier, dict) or not set(GROUPS) <= set(earlier):
+        raise InputError(f"'{source / PROVENANCE}': expected the provenance.json of a run, it has no configuration")
     _as_it_was(earlier, resolved)
     settings = Settings.of(resolved)
     problem = MappingProblem(build_network(settings.network), build_system(settings.system), settings.objectives)
@@ -296,7 +321,7 @@ def _mark_given(resolved: dict[str, Any]) -> None:
 def _as_it_was(earlier: Mapping[str, Any], resolved: dict[str, Any]) -> None:
     """Take from the run's configuration what this command line does not name, a key or a whole group."""
     given = _given()
-    for group in ("network", "system", "evaluator", "objectives", "name"):
+    for group in GROUPS:
         if group in given or ("experiment" in given and group in ("network", "system", "name")):
             continue
         now, resolved[group] = resolved[group], copy.deepcopy(earlier[group])
@@ -316,8 +341,27 @@ def _find(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
 
 
 @contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder; the lock of a process that was killed holds nobody up."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(f"output '{folder}': another process is at work in it; choose another") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+@contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Turn the first Ctrl-C into an entry of the list yielded, so that the search ends in order; a second one kills."""
+    """Turn the first Ctrl-C, or a batch system's SIGTERM, into an entry of the list yielded: the search ends in order.
+
+    A second one kills.
+    """
     stopped: list[int] = []
 
     def stop(number: int, frame: Any) -> None:
@@ -326,14 +370,15 @@ def _interruptible() -> Iterator[list[int]]:
         _say("stopping after this generation; results will be saved (Ctrl-C again to abort)")
 
     try:
-        before = signal.signal(signal.SIGINT, stop)
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread, as in some launchers: the launcher's own handling stays
         yield stopped
         return
     try:
         yield stopped
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -400,13 +445,21 @@ def _plain(message: str) -> str:
     """Return what Hydra says of a wrong command line without what only its developers need."""
     unknown = re.match(r"Could not override '([^']+)'", message)
     known = _known_keys() if unknown else set()
+    if unknown and unknown[1] == "experiment":
+        return "experiment: an experiment is added with a plus, +experiment=NAME"
     if unknown and unknown[1] in known:
         group = unknown[1].partition(".")[0]
+        if group == "system":
+            return f"key '{unknown[1]}' is not in a system that comes from a file; add it as +{unknown[1]}=..."
         return f"key '{unknown[1]}' does not belong to the {group} chosen; leave it out or choose another {group}=..."
     if unknown:
         return f"unknown key '{unknown[1]}'{did_you_mean(unknown[1], known)}"
     for tail in ("Config search path:", "full_key:", "See https:"):
         message = message.partition(tail)[0]
+    if "hydra/launcher/joblib" in message:
+        return "hydra/launcher=joblib: not installed; pip install 'neuromap-moo[joblib]'"
+    if any(words in message for words in ("LexerNoViableAlt", "mismatched input", "extraneous input")):
+        return f"{message.strip()}: put values with special characters in quotes of their own, as in 'output=\"a=b\"'"
     return f"{message.strip()}; see python -m neuromap_moo --help"
 
 
@@ -423,6 +476,7 @@ def _known_keys() -> set[str]:
     for path in [folder / "config.yaml", *folder.glob("*/*.yaml")]:
         if path.parent.name == "experiment":
             continue
+        keys.add(path.parent.name if path.parent != folder else "seed")
         prefix = "" if path.parent == folder else f"{path.parent.name}."
         walk(prefix, yaml.safe_load(path.read_text(encoding="utf-8")))
     return {key for key in keys if not key.startswith(("hydra", "defaults"))}

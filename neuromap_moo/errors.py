@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+MOST_LISTED = 30  # known words that an error still lists
+
 
 class InputError(ValueError):
     """Wrong input: one line that says what was expected, what was found, where, and how to mend it."""
@@ -17,7 +19,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" when a known word is close to ``word``, else the list of known words."""
     known = sorted(known)
     close = difflib.get_close_matches(str(word), known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; choose one of: {', '.join(known)}"
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; choose one of: {', '.join(known)}" if len(known) <= MOST_LISTED else ""
 
 
 def whole_number(where: str, value: Any, least: int = 0) -> int:

@@ -44,9 +44,7 @@ def constructive(partitioner: AnyPartitioner, system: System) -> dict[str, Basel
     order = partitioner.topological_order
     usable = system.usable_cores
     router = system.router_of_core[usable]
-    x, y = system.router_xy[router].T
     core_in_router = usable % system.topology.cores_per_router
-    snake = np.lexsort((core_in_router, np.where(y % 2 == 0, x, -x), y))
     distance = np.abs(system.router_xy[:, None] - system.router_xy[None]).sum(axis=2)
     centre = router[np.argmin(distance[router][:, router].sum(axis=1))]
     compact = np.lexsort((usable, router, distance[router, centre]))
@@ -55,7 +53,7 @@ def constructive(partitioner: AnyPartitioner, system: System) -> dict[str, Basel
         "minimum_packed": Baseline(_place(partitioner.minimum, order, usable[compact])),
         "equal_split": Baseline(_place(equal_split(partitioner), order, usable)),
         "strided": Baseline(_place(counts, order, usable[np.lexsort((router, core_in_router))]), note),
-        "serpentine": Baseline(_place(counts, order, usable[snake]), note),
+        "serpentine": Baseline(_place(counts, order, _snake(system)), note),
     }
 
 
@@ -70,14 +68,21 @@ def vendor_orders(partitioner: AnyPartitioner, system: System, rng: np.random.Ge
 
 
 def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Mapping]:
-    """Return the vendor's way of placing, from fewest cores to all, with loads evened out on the way.
+    """Return mappings from fewest cores to all, with loads evened out on the way.
 
     Starting from the fewest cores, the layer whose fullest core takes longest (neuron updates or synaptic operations)
-    gets one more, again and again; each partition on the way is placed in topological order on cores 0, 1, 2, ...
+    gets one more, again and again. Each partition on the way is placed twice, in topological order: on cores 0, 1, 2,
+    ..., and along the columns of routers in alternating direction, which packs a layer more closely.
     """
     counts = partitioner.minimum.astype(np.int64).copy()
     order = partitioner.topological_order
-    placed = [_place(counts, order, system.usable_cores)]
+    columns = _snake(system, along_x=False)
+    placed: list[Mapping] = []
+
+    def place() -> None:
+        placed.extend(_place(counts, order, cores) for cores in (system.usable_cores, columns))
+
+    place()
     slowest = [partitioner.slowest_slice_s(layer, int(k), system) for layer, k in enumerate(counts)]
     while True:
         free = partitioner.n_cores - int(counts.sum())
@@ -86,7 +91,7 @@ def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Map
             if larger.size:
                 counts[layer] += int(larger[0]) + 1
                 slowest[layer] = partitioner.slowest_slice_s(int(layer), int(counts[layer]), system)
-                placed.append(_place(counts, order, system.usable_cores))
+                place()
                 break
         else:
             return placed
@@ -108,6 +113,14 @@ def equal_split(partitioner: AnyPartitioner) -> NDArray[np.int64]:
         else:
             break
     return counts
+
+
+def _snake(system: System, along_x: bool = True) -> NDArray[np.int32]:
+    """Usable cores router after router, rows (or columns) in alternating direction."""
+    usable = system.usable_cores
+    x, y = system.router_xy[system.router_of_core[usable]].T
+    along, across = (x, y) if along_x else (y, x)
+    return usable[np.lexsort((usable, np.where(across % 2 == 0, along, -along), across))]
 
 
 def _place(counts: NDArray[np.int64], order: Sequence[int], cores: NDArray[np.int32]) -> Mapping:

@@ -9,11 +9,13 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from neuromap_moo import kernels
 from neuromap_moo.errors import InputError, whole_number
@@ -104,6 +106,14 @@ class Sparse:
                 "sparse connectivity: expected each row's targets ascending and unique; "
                 "call sum_duplicates() on the scipy matrix first"
             )
+
+    @classmethod
+    def from_matrix(cls, matrix: Any) -> Sparse:
+        """Take the non-zeros of a numpy or scipy matrix of shape (n_source, n_target)."""
+        rows = csr_array(matrix)
+        rows.sum_duplicates()
+        rows.eliminate_zeros()
+        return cls(rows.shape[0], rows.shape[1], rows.indptr.astype(np.int64), rows.indices)
 
     @property
     def n_synapses(self) -> int:
@@ -214,6 +224,11 @@ class Projection:
 
     def __post_init__(self) -> None:
         """Check the weight width."""
+        if not isinstance(self.connectivity, (Sparse, Dense)):
+            raise InputError(
+                f"projection '{self.source}' -> '{self.target}': expected nm.Sparse or nm.Dense, got "
+                f"{type(self.connectivity).__name__}; nm.Sparse.from_matrix(matrix) takes a numpy or scipy matrix"
+            )
         where = f"projection '{self.source}' -> '{self.target}', weight_bits"
         object.__setattr__(self, "weight_bits", whole_number(where, self.weight_bits, 1))
         if self.weight_bits > 32:
@@ -345,7 +360,9 @@ def _to_arrays(network: Network) -> tuple[dict[str, Any], dict[str, NDArray[Any]
 
 
 def save_network(network: Network, path: str | os.PathLike[str]) -> None:
-    """Write a network as one compressed `.npz` (no pickle inside)."""
+    """Write a network as one compressed `.npz` (no pickle inside); the path must end so."""
+    if Path(path).suffix != ".npz":
+        raise InputError(f"network file '{path}': expected an ending .npz, by which it is known when it is read")
     meta, arrays = _to_arrays(network)
     with whole_file(path) as temporary, open(temporary, "wb") as f:
         np.savez_compressed(f, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
@@ -376,6 +393,8 @@ def load_npz(path: str | os.PathLike[str]) -> Network:
         raise InputError(f"network file '{path}': {error}") from error
     except READ_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "allow_pickle" in reason or "context manager" in reason:  # numpy's advice does not help here
+            reason = "no archive of plain arrays"
         raise InputError(
             f"network file '{path}': expected an .npz written by save_network, got something else ({reason})"
         ) from error

@@ -13,9 +13,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
-from matplotlib.ticker import EngFormatter
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from neuromap_moo.evaluate import COLUMNS
+from neuromap_moo.evaluate import COLUMNS, MAXIMISED
 from neuromap_moo.evaluate.analytic import link_loads
 from neuromap_moo.files import whole_file
 from neuromap_moo.front import Front
@@ -28,6 +29,8 @@ from neuromap_moo.system import MESH_CLASSES
 STYLE = {"font.size": 8, "axes.labelsize": 8, "legend.fontsize": 6.5, "pdf.fonttype": 42, "svg.fonttype": "none"}
 DPI = 300
 COLUMN_INCHES = 3.5
+LONGEST_INCHES = 9.0
+PANELS_PER_ROW = 3
 MARKERS = ("s", "^", "v", "D", "P", "X", "<", ">", "h", "p")
 INK, GREY, ACCENT = "#1a1a1a", "#8a8a8a", "#c1272d"
 CHOSEN = ("fastest", "most_frugal", "knee", "vendor_default")
@@ -38,7 +41,9 @@ def pareto(ax: Any, front: Front, baselines: Front | None = None, x: int = 0, y:
     F = front.objectives
     order = np.lexsort((F[:, y], F[:, x]))
     if F.shape[1] == 2:
-        ax.plot(F[order, x], F[order, y], "-", color=GREY, lw=0.8, zorder=1, drawstyle="steps-post")
+        # What is attained between two mappings: the one at the smaller x where x is minimised, else the next.
+        steps = "steps-pre" if front.objective_names[x] in MAXIMISED else "steps-post"
+        ax.plot(F[order, x], F[order, y], "-", color=GREY, lw=0.8, zorder=1, drawstyle=steps)
     ax.plot(F[order, x], F[order, y], "o", color=INK, ms=2.8, label=f"front ({len(front)} mappings)", zorder=3)
     ax.plot(F[front.knee, x], F[front.knee, y], "*", color=ACCENT, mec=INK, mew=0.5, ms=10, label="knee", zorder=4)
     if baselines is not None:
@@ -46,8 +51,7 @@ def pareto(ax: Any, front: Front, baselines: Front | None = None, x: int = 0, y:
         for i, (name, marker) in enumerate(zip(baselines.ids, itertools.cycle(MARKERS), strict=False)):
             ax.plot(B[i, x], B[i, y], marker, mfc="white", mec=INK, mew=0.8, ms=4.5, ls="", label=name, zorder=2)
     for axis, name in ((ax.xaxis, front.objective_names[x]), (ax.yaxis, front.objective_names[y])):
-        axis.set_major_formatter(EngFormatter(unit=COLUMNS[name] or "", sep="\N{NO-BREAK SPACE}"))
-        axis.set_label_text(name)
+        _units(axis, name)
     ax.grid(True, lw=0.3, color="#dddddd", zorder=0)
     ax.margins(0.06)
 
@@ -59,8 +63,7 @@ def single_objective(ax: Any, front: Front, baselines: Front) -> None:
     ax.barh(range(len(values)), values, color=[INK] + ["#c8c8c8"] * len(baselines), edgecolor=INK, lw=0.6)
     ax.set_yticks(range(len(values)), ["search", *baselines.ids])
     ax.invert_yaxis()
-    ax.xaxis.set_major_formatter(EngFormatter(unit=COLUMNS[name] or "", sep="\N{NO-BREAK SPACE}"))
-    ax.set_xlabel(name)
+    _units(ax.xaxis, name)
 
 
 def convergence(ax: Any, run: Run) -> None:
@@ -69,10 +72,10 @@ def convergence(ax: Any, run: Run) -> None:
     ax.plot(history[:, 0], history[:, 2], "-", color=INK, lw=1.2, label=f"{run.algorithm}, seed {run.seed}")
     ax.axhline(hypervolume(run.problem, run.baselines), color=GREY, lw=0.9, ls="--", label="all baselines together")
     ax.set_xlabel("evaluations")
-    ax.set_ylabel("hypervolume (share of the box up to\nthe reference point)")
+    ax.set_ylabel("hypervolume (in units of\nthe reference point)")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.grid(True, lw=0.3, color="#dddddd")
-    ax.legend(frameon=False, loc="center right")
+    ax.legend(frameon=False, loc="best")
 
 
 def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") -> Any:
@@ -89,9 +92,8 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
     per_side = int(np.ceil(np.sqrt(t.cores_per_router)))
     tile = 0.52  # side of a router's square of cores, routers are 1 apart
     cell = tile / per_side
-    font = (
-        7.0 * min(1.0, 8.0 / (t.width * t.chips_x)) * (1.0 if len(names) <= 26 else 0.6) * (1.4 if per_side == 1 else 1)
-    )
+    crowding = min(1.0, 8.0 / (t.width * t.chips_x), 14.0 / (t.height * t.chips_y))
+    font = 7.0 * crowding * (1.0 if len(names) <= 26 else 0.6) * (1.4 if per_side == 1 else 1)
     for core in range(system.n_cores):
         x0, y0 = xy[system.router_of_core[core]] - tile / 2
         row, column = divmod(core % t.cores_per_router, per_side)
@@ -116,13 +118,14 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
             )
     loads = link_loads(problem.partitioner, system, mapping)
     greys = ListedColormap(matplotlib.colormaps["Greys"](np.linspace(0.2, 1.0, 256)))
-    scale = ScalarMappable(Normalize(0, max(loads.max(initial=0.0), 1e-300)), greys)
+    heaviest = loads.max(initial=0.0) or 1.0
+    scale = ScalarMappable(Normalize(0, heaviest), greys)
     seconds = loads * system.cost("message_bits") / system.per_link("bandwidth_bit_per_s")
     busiest = int(seconds.argmax()) if loads.size and loads.max() > 0 else -1
     for link, (a, b) in enumerate(zip(system.links.source, system.links.target, strict=True)):
         step = xy[b] - xy[a]
         side = np.array([-step[1], step[0]]) * 0.08  # the two directions run beside each other
-        share = loads[link] / max(loads.max(), 1e-300)
+        share = loads[link] / heaviest
         colour = ACCENT if link == busiest else scale.to_rgba(loads[link])
         ax.add_patch(
             FancyArrowPatch(
@@ -135,6 +138,8 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
                 zorder=5 if link == busiest else 2,
                 shrinkA=0,
                 shrinkB=0,
+                # In grey the busiest link is known by its black edge.
+                path_effects=[Stroke(linewidth=4.0, foreground="black"), Normal()] if link == busiest else None,
             )
         )
     for edge in range(1, t.chips_x):
@@ -169,8 +174,13 @@ def pareto_figure(front: Front, baselines: Front | None, earlier: Front | None =
     m = len(front.objective_names)
     pairs = list(itertools.combinations(range(m), 2))
     with _style():
-        figure = Figure(figsize=(COLUMN_INCHES * max(1, len(pairs)) * 1.25, COLUMN_INCHES * 0.95), layout="constrained")
-        axes = np.atleast_1d(figure.subplots(1, max(1, len(pairs))))
+        columns = min(max(1, len(pairs)), PANELS_PER_ROW)
+        rows = -(-max(1, len(pairs)) // columns)
+        size = (COLUMN_INCHES * (0.85 * columns + 0.4), COLUMN_INCHES * 0.95 * rows)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+        for ax in axes[max(1, len(pairs)) :]:
+            ax.remove()
         if not pairs and baselines is not None:
             single_objective(axes[0], front, baselines)
         for ax, (x, y) in zip(axes, pairs, strict=False):
@@ -179,7 +189,7 @@ def pareto_figure(front: Front, baselines: Front | None, earlier: Front | None =
                 ax.plot(E[:, x], E[:, y], "+", color=GREY, ms=4, label="mappings of the run", zorder=1)
             pareto(ax, front, baselines, x, y)
         if pairs:
-            axes[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+            figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside right center")
     return figure
 
 
@@ -195,14 +205,16 @@ def mesh_figure(problem: MappingProblem, mapping: Mapping, title: str) -> Figure
     """One mapping on the chip, with the scale of its links and the names of its layers."""
     t = problem.system.topology
     columns, rows = t.width * t.chips_x, t.height * t.chips_y
-    width = min(max(0.62 * columns, COLUMN_INCHES), 2 * COLUMN_INCHES + 3)
+    # Routers are drawn up to 0.62 inches apart, less where the figure would not fit a page.
+    apart = min(0.62, LONGEST_INCHES / columns, LONGEST_INCHES / rows)
+    width, height = max(apart * columns + 1.0, COLUMN_INCHES), max(apart * rows, 0.8) + 1.5
     names = problem.network.layer_names
     with _style():
-        figure = Figure(figsize=(width, width * (rows + 0.4) / columns + 1.3), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         ax = figure.subplots()
         scale = mesh(ax, problem, mapping, title)
         bar = figure.colorbar(scale, ax=ax, shrink=0.8, pad=0.01, aspect=30)
-        bar.set_label("messages per link and timestep")
+        bar.set_label("messages per link\nand timestep")
         bar.ax.yaxis.set_major_formatter(EngFormatter(sep=""))
         if len(names) <= 26:
             shades = _layer_colours(len(names))
@@ -236,6 +248,15 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
 def _layer_colours(n: int) -> Sequence[Any]:
     """Colours whose lightness falls from layer to layer, so that they can be told apart in grey."""
     return list(matplotlib.colormaps["viridis_r"](np.linspace(0.02, 1.0, n)))
+
+
+def _units(axis: Any, column: str) -> None:
+    """Label an axis with a metric column and give its ticks SI prefixes; counts stay plain numbers."""
+    unit = COLUMNS[column] or ""
+    if unit or max(abs(v) for v in axis.get_data_interval()) >= 1e5:
+        axis.set_major_formatter(EngFormatter(unit=unit, sep="\N{NO-BREAK SPACE}"))
+    axis.set_major_locator(MaxNLocator(5))
+    axis.set_label_text(column)
 
 
 def _link_name(problem: MappingProblem, mapping: Mapping, link: int, loads: Any) -> str:

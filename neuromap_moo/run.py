@@ -126,10 +126,29 @@ def search(
     on_generation: Callable[[SearchState], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Run:
-    """Search the mappings of a problem; ends at `evaluations`, or after `seconds`, whichever comes first.
+    """Search the mappings of a problem; same seed and number of evaluations, same front.
 
-    Same seed and number of evaluations, same front. See `search.driver.search_mappings` for the other arguments.
+    Parameters
+    ----------
+    algorithm
+        nsga2, nsga3, es or random.
+    evaluations, seconds
+        The search ends at whichever comes first; None is no limit.
+    seed
+        Of every random draw.
+    options
+        Of the algorithm: ``{"population": 200}`` for nsga2, nsga3 and random; partition_offspring,
+        placement_offspring and placement_generations for es.
+    keep_evaluations
+        Keep every evaluated mapping in `Run.evaluated`.
+    checkpoint
+        File written every few seconds; where it exists, the search goes on from it. Remove it when you are done.
+    on_generation, should_stop
+        Called after each generation; a true value of `should_stop` ends the search with what it has found.
+
     """
+    if not isinstance(problem, MappingProblem):
+        raise TypeError(f"problem: expected a MappingProblem, got {type(problem).__name__}")
     result = search_mappings(
         problem,
         algorithm,
@@ -283,6 +302,8 @@ def rescore(problem: MappingProblem, folder: Path) -> Rescored:
         )
     ids = load_table(folder / "front.csv")["mapping_id"]
     for name in ids:
+        if name not in mappings:
+            raise InputError(f"run '{folder}': front.csv names mapping '{name}', which mappings.json does not hold")
         try:
             check(mappings[name], problem)
         except InputError as error:

@@ -281,12 +281,12 @@ def presets() -> list[str]:
     return sorted(p.stem for p in (config_folder() / "system").glob("*.yaml") if p.stem != "file")
 
 
-def load_system(name_or_path: str | Path) -> System:
-    """Load a preset by name or a system YAML by path.
+def load_system(name_or_path: str | Path, changes: Mapping[str, Any] | None = None) -> System:
+    """Load a preset by name or a system YAML by path; `changes` in the same form are laid over it.
 
     A YAML may begin with ``defaults: [loihi2, _self_]`` to take a preset and change only some numbers.
     """
-    return system_from_dict(_read_yaml(name_or_path), where=str(name_or_path))
+    return system_from_dict(_merge(_read_yaml(name_or_path), changes or {}), where=str(name_or_path))
 
 
 def mesh_system(
@@ -370,7 +370,7 @@ def _read_yaml(name_or_path: str | Path, depth: int = 0) -> dict[str, Any]:
             )
         path = config_folder() / "system" / f"{name_or_path}.yaml"
     if not path.is_file():
-        raise InputError(f"system file '{path}': no such file; give a path from '{Path.cwd()}'")
+        raise InputError(f"system file '{path}': no such file (or it is a folder); give a path from '{Path.cwd()}'")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

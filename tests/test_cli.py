@@ -108,6 +108,9 @@ def bad_files(folder):
     (folder / "negative.yaml").write_text(system.replace("value: 0.66e-9", "value: -0.66e-9"))
     (folder / "text.yaml").write_text(system.replace("value: 0.66e-9", "value: quick"))
     (folder / "broken.yaml").write_text("a: [1, 2")
+    (folder / "loihi2.yaml").write_text(system)
+    (folder / "folder.net").mkdir()
+    nm.save_network(nm.sparse_mlp([40, 30], 0.2), folder / "mine.npz")
     with h5py.File(folder / "nan.net", "w") as file:
         layer = file.create_group("layer/0")
         layer["type"] = np.array([b"dense"])
@@ -143,7 +146,7 @@ def bad_files(folder):
         (["seed=one"], ["seed: expected a whole number >= 0, got 'one'"]),
         (["seed=-1"], ["got -1"]),
         (["overwrite=maybe"], ["overwrite: expected true or false"]),
-        (["name=a/b"], ["name: expected letters"]),
+        (["name=a/b"], ["name: expected up to 100 letters"]),
         (["task=fly"], ["task: no 'fly'", "optimize"]),
         (["task=evaluate"], ["run=outputs/..."]),
         (["task=evaluate", "run=nowhere"], ["nowhere", "folder of a finished run"]),
@@ -175,7 +178,24 @@ def bad_files(folder):
         (["network.sizes=[64,0]"], ["sizes, layer 1", ">= 1", "got 0"]),
         (["network.activity=-1"], ["activity", "got -1"]),
         (["output=text.txt"], ["text.txt", "it is a file"]),
-        (["key==value"], ["--help"]),
+        (["key==value"], ["in quotes of their own"]),
+        (["output=/tmp/ü/x"], ["in quotes of their own"]),
+        (["experiment=mlp_b"], ["+experiment=NAME"]),
+        (["algoritm=nsga2"], ["did you mean 'algorithm'?"]),
+        (["~seed"], ["seed: missing"]),
+        (["~system"], ["system: missing"]),
+        (["run=somewhere"], ["task=evaluate"]),
+        (["network=file", "network.path=null"], ["network.path: expected the path"]),
+        (["network=file", "network.path=mine.npz", "network.activity=0.1"], ["holds its own"]),
+        (["network=file", "network.path=folder.net"], ["folder.net", "or it is a folder"]),
+        (["system=file", "system.path=null"], ["system.path: expected the path"]),
+        (["system=file", "system.path=loihi2.yaml", "system.topology.chips_x=2"], ["+system.topology.chips_x"]),
+        (["system=file", "system.path=loihi2.yaml", "+system.topology.chipx_x=2"], ["did you mean 'chips_x'?"]),
+        (["network.sizes=[100000000000000000000,10]"], ["at most", "neurons in a layer"]),
+        (["network.sizes=[1000000,1000000]"], ["synapses, expected at most"]),
+        (["algorithm.population=100000000000"], ["population", "at most 100000"]),
+        (["name=" + "x" * 300], ["up to 100 letters"]),
+        (["output=text.txt/run"], ["text.txt", "choose another path"]),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
@@ -184,7 +204,9 @@ def test_wrong_input_ends_with_code_2_and_one_helpful_line(arguments, words, her
     given = [] if "network=file" in arguments else SMALL[:2]
     before = sorted(path.name for path in here.iterdir())
     code, out, err = call(monkeypatch, capsys, *given, *arguments)
-    lines = [line for line in err.splitlines() if not line.startswith("preparing ")]
+    lines = [
+        line for line in err.splitlines() if not line.startswith(("preparing ", "activity: ", "small: ", "searching "))
+    ]
     assert code == 2, err
     assert len(lines) == 1, err
     assert lines[0].startswith("neuromap_moo: ")
@@ -423,3 +445,56 @@ def test_a_reader_that_closes_early_is_no_error(here):
     assert code == 0, err
     assert "Traceback" not in err
     assert (here / "run" / "summary.json").exists()
+
+
+def test_a_system_from_a_file_can_be_changed_with_a_plus(here, monkeypatch, capsys):
+    (here / "mine.yaml").write_text("defaults: [loihi2, _self_]\nname: mine\n")
+    arguments = [*SMALL, "system=file", "system.path=mine.yaml", "+system.topology.chips_x=2", "output=run"]
+    code, _, err = call(monkeypatch, capsys, *arguments, "budget.evaluations=100")
+    assert code == 0, err
+    assert "of 256 cores of mine" in err
+
+
+def test_a_second_process_is_kept_out_of_a_folder_at_work(here):
+    arguments = [*SMALL, "budget.evaluations=60000", "output=run"]
+    first = start(*arguments, cwd=here)
+    while not (here / "run" / "checkpoint.pkl").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    code, _, err = finish(start(*arguments, cwd=here))
+    assert code == 2
+    assert "another process is at work in it" in err
+    assert finish(first)[0] == 0
+    assert {p.name for p in here.iterdir()} == {"run"}
+
+
+def test_sigterm_saves_like_ctrl_c(here):
+    process = start(*SMALL, "budget.evaluations=100000", "output=run", cwd=here)
+    while not (here / "run" / "checkpoint.pkl").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = finish(process)
+    assert code == 130, err
+    assert (here / "run" / "front.csv").exists()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"config": null}', '{"config": {}}', "{"])
+def test_evaluate_refuses_a_broken_run_folder(content, here, monkeypatch, capsys):
+    (here / "run").mkdir()
+    (here / "run" / "provenance.json").write_text(content)
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run")
+    assert code == 2
+    assert "provenance.json" in err
+    assert "Traceback" not in err
+
+
+def test_a_net_file_says_what_activity_is_assumed(here, monkeypatch, capsys):
+    with h5py.File(here / "mine.net", "w") as file:
+        layer = file.create_group("layer/0")
+        layer["type"] = np.array([b"dense"])
+        layer["weight"] = np.ones((30, 40), dtype=np.float32)
+        layer["neuron/type"] = b"LIF"
+    arguments = ["network=file", "network.path=mine.net", "budget.evaluations=100"]
+    assert "a mean of 0.2 per neuron is assumed" in call(monkeypatch, capsys, *arguments, "output=a")[2]
+    assert "is assumed" not in call(monkeypatch, capsys, *arguments, "network.activity=0.1", "output=b")[2]

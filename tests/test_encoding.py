@@ -237,6 +237,19 @@ def test_stock_pymoo_runs_on_the_problem_and_returns_legal_mappings(problem):
         nm.check(mapping, problem)
 
 
+def test_infeasible_genotypes_are_refused_not_scored(problem, gapped):
+    legal = problem.encoding.random(3, np.random.default_rng(0))
+    for change in ((slice(3, 14), 0), (0, 50), (0, -1), (5, 11)):
+        X = legal.copy()
+        X[1, change[0]] = change[1]
+        with pytest.raises(nm.InputError, match="genotype 1: breaks the rules of the encoding; repair it first"):
+            problem.evaluate(X)
+    X = gapped.encoding.random(1, np.random.default_rng(0))
+    X[0, :2] = [0, 1]  # three slices, which do not fit
+    with pytest.raises(nm.InputError, match="genotype 0"):
+        gapped.evaluate(X)
+
+
 def test_repair_operator_serves_foreign_operators(problem):
     X = np.random.default_rng(3).uniform(-3, 15, size=(10, problem.n_var))
     population = MappingRepair().do(problem, Population.new("X", X))

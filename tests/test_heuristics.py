@@ -84,10 +84,13 @@ def test_balanced_partitions_give_the_slowest_layer_the_next_core(random_network
     network = random_network(rng)
     system = nm.mesh_system(3, 2, 2, synapse_words=150, masked_cores=[1])
     partitioner = partitioner_for(network, system)
-    steps = balanced_partitions(partitioner, system)
+    placed = balanced_partitions(partitioner, system)
+    steps = placed[::2]
+    # every partition twice: in order, and along the columns of routers
+    assert [m.cores_per_layer for m in placed[1::2]] == [m.cores_per_layer for m in steps]
     assert list(steps[0].cores_per_layer) == partitioner.minimum.tolist()
     problem = SimpleNamespace(network=network, system=system)
-    for mapping in steps:
+    for mapping in placed:
         nm.check(mapping, problem)
     for before, after in itertools.pairwise(steps):
         grown = np.array(after.cores_per_layer) - np.array(before.cores_per_layer)

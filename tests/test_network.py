@@ -7,6 +7,7 @@ import re
 import networkx as nx
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -471,3 +472,23 @@ def test_whole_file_has_the_permissions_of_an_ordinary_file(tmp_path):
     with whole_file(tmp_path / "whole") as temporary:
         temporary.write_text("")
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_sparse_from_a_matrix_takes_its_non_zeros():
+    matrix = np.array([[0, 2.5, 0], [1, 0, -1]])
+    for form in (matrix, scipy.sparse.csr_matrix(matrix), scipy.sparse.coo_array(matrix)):
+        sparse = nm.Sparse.from_matrix(form)
+        assert (sparse.n_source, sparse.n_target) == (2, 3)
+        assert sparse.indptr.tolist() == [0, 1, 3]
+        assert sparse.indices.tolist() == [1, 0, 2]
+
+
+def test_a_bare_matrix_as_connectivity_is_refused_with_the_way_out():
+    with pytest.raises(nm.InputError, match=r"got ndarray; nm\.Sparse\.from_matrix"):
+        nm.Projection("a", "b", np.ones((2, 3)))
+
+
+def test_networks_are_saved_under_an_ending_that_can_be_read_back(chain, tmp_path):
+    with pytest.raises(nm.InputError, match=r"expected an ending \.npz"):
+        nm.save_network(chain, tmp_path / "chain.net")
+    assert list(tmp_path.iterdir()) == []

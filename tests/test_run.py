@@ -308,3 +308,20 @@ def test_headline_speaks_plainly(run):
 )
 def test_cells_carry_units(column, value, text):
     assert report.cell(column, value) == text
+
+
+@pytest.mark.parametrize(
+    ("objectives", "style"),
+    [(("latency_s", "energy_j"), "steps-post"), (("throughput_hz", "energy_j"), "steps-pre")],
+)
+def test_the_staircase_shows_only_what_is_attained(problem, objectives, style):
+    run = search(nm.MappingProblem(problem.network, problem.system, objectives), evaluations=300)
+    line = plotting.pareto_figure(run.front, run.baselines).axes[0].lines[0]
+    assert line.get_drawstyle() == style
+
+
+@pytest.mark.parametrize("shape", [(1, 60), (60, 1), (25, 25)])
+def test_mesh_pictures_of_odd_shapes_fit_a_page(shape):
+    problem = nm.MappingProblem(nm.sparse_mlp([30, 20], 0.5), nm.mesh_system(*shape))
+    figure = plotting.mesh_figure(problem, nm.baselines(problem)["equal_split"], "split")
+    assert max(figure.get_size_inches()) <= 11

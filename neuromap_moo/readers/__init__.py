@@ -29,9 +29,14 @@ def load_network(
     """
     path = Path(path)
     if path.suffix not in ENDINGS:
-        raise InputError(f"network file '{path}': expected an ending {' or '.join(ENDINGS)}, got '{path.suffix}'")
+        raise InputError(
+            f"network file '{path}': expected an ending {' or '.join(ENDINGS)}, got '{path.suffix}'; put other "
+            "networks together in Python and save them with nm.save_network (docs/networks.md)"
+        )
     if not path.is_file():
-        raise InputError(f"network file '{path}': no such file; give network.path a path from '{Path.cwd()}'")
+        raise InputError(
+            f"network file '{path}': no such file (or it is a folder); give network.path a path from '{Path.cwd()}'"
+        )
     if path.stat().st_size == 0:
         raise InputError(f"network file '{path}': the file is empty; write or copy it again")
     if path.suffix == ".net":

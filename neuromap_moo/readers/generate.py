@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from neuromap_moo.errors import InputError, finite_number, whole_number
 from neuromap_moo.network import Layer, Network, Projection, Sparse
 
+#: Per projection; ten times what the largest chip here holds, and some GB to draw.
+MAXIMUM_SYNAPSES = 200_000_000
+MAXIMUM_NEURONS = 10_000_000
+
 #: Beyond this spread nearly all activity would sit in one neuron.
 MAXIMUM_SIGMA = 10.0
 
@@ -61,6 +65,8 @@ def sparse_mlp(
     if not _is_list(sizes) or len(sizes) < 2:
         raise InputError(f"sizes: expected the neurons of at least two layers, e.g. [256, 512, 10], got {sizes!r}")
     sizes = [whole_number(f"sizes, layer {i}", n, 1) for i, n in enumerate(sizes)]
+    if max(sizes) > MAXIMUM_NEURONS:
+        raise InputError(f"sizes: expected at most {MAXIMUM_NEURONS} neurons in a layer, got {max(sizes)}")
     whole_number("seed", seed)
     densities = _one_each("density", density, len(sizes) - 1, "projection")
     activities = _one_each("activity", activity, len(sizes), "layer")
@@ -76,6 +82,10 @@ def sparse_mlp(
             raise InputError(f"density: expected a share in (0, 1], got {d} for projection {i}")
         n_source, n_target = sizes[i], sizes[i + 1]
         n_synapses = round(d * n_source * n_target)
+        if n_synapses > MAXIMUM_SYNAPSES:
+            raise InputError(
+                f"sizes and density: projection {i} has {n_synapses} synapses, expected at most {MAXIMUM_SYNAPSES}"
+            )
         cells = np.sort(rng.choice(n_source * n_target, size=n_synapses, replace=False, shuffle=False))
         rows, columns = np.divmod(cells, n_target)
         indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_source))])

@@ -8,7 +8,6 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from neuromap_moo.errors import InputError
 from neuromap_moo.network import Layer, Network, Projection, Sparse
@@ -103,10 +102,7 @@ def _read_layers(
             source = layers[-1].name
             neuron = _text(node["neuron/type"][()]).lower() if "neuron" in node else "linear"
             add_layer(f"dense_{i}", n_out, neuron)
-            rows = csr_array(weights.T)
-            rows.eliminate_zeros()
-            rows.sort_indices()
-            connectivity = Sparse(n_in, n_out, rows.indptr.astype(np.int64), rows.indices)
+            connectivity = Sparse.from_matrix(weights.T)
             bits = weight_bits_of(weights)
             if bits > 8:
                 raise InputError(
@@ -116,7 +112,7 @@ def _read_layers(
         else:
             raise InputError(
                 f"'{path}', layer {i}: layers of type '{kind}' cannot be read yet; "
-                "expected input, flatten and dense layers"
+                "expected input, flatten and dense layers (put others together in Python and save with nm.save_network)"
             )
     return Network(path.stem, tuple(layers), tuple(projections), steps)
 

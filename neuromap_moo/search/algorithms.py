@@ -21,6 +21,8 @@ from neuromap_moo.search.encoding import Genomes
 from neuromap_moo.search.operators import MOVES, mutate
 from neuromap_moo.search.problem import MappingProblem, operators
 
+LARGEST_OPTION = 100_000  # mappings or generations, beyond which nothing is gained and memory lost
+
 
 @dataclass(frozen=True)
 class PopulationOptions:
@@ -185,6 +187,8 @@ def check_algorithm(name: str, options: Mapping[str, Any]) -> None:
         if key not in known:
             raise InputError(f"algorithm '{name}': unknown option '{key}'{did_you_mean(key, known)}")
         whole_number(f"algorithm '{name}', {key}", value, 2 if key == "population" else 1)
+        if value > LARGEST_OPTION:
+            raise InputError(f"algorithm '{name}', {key}: expected at most {LARGEST_OPTION}, got {value}")
 
 
 def make_algorithm(name: str, problem: MappingProblem, options: Mapping[str, Any] | None = None) -> Algorithm:

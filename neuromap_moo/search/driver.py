@@ -109,7 +109,7 @@ def search_mappings(
 
     """
     budget = budget or Budget()
-    whole_number("seed", seed)
+    seed = whole_number("seed", seed)
     fingerprint = fingerprint_of(problem, algorithm, options, budget, seed, keep_evaluations)
     if checkpoint is not None and checkpoint.exists():
         state = load_checkpoint(checkpoint, fingerprint)

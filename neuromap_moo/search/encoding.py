@@ -87,6 +87,10 @@ class Encoding:
         repair_rows(rows, self.minimum, self.maximum, self.fits)
         return rows
 
+    def first_infeasible(self, X: Genomes) -> int:
+        """Index of the first row that is not feasible, -1 if all are."""
+        return int(find_infeasible(np.ascontiguousarray(X), self.minimum, self.fits))
+
     def random(self, n: int, rng: np.random.Generator) -> Genomes:
         """Draw n genotypes.
 
@@ -164,6 +168,29 @@ def repartition(order: NDArray[np.int64], old: NDArray[np.int64], new: NDArray[n
     for i in range(taken, n_pool):
         order[at] = pool[i]
         at += 1
+
+
+@njit(cache=True, nogil=True)
+def find_infeasible(X: NDArray[np.int64], minimum: NDArray[np.int64], fits: NDArray[np.bool_]) -> int:
+    """Index of the first row whose counts do not fit or whose order is no permutation, -1 if there is none."""
+    n_layers = minimum.size
+    n_cores = fits.shape[1] - 1
+    seen = np.empty(n_cores, dtype=np.bool_)
+    for i in range(len(X)):
+        total = 0
+        for layer in range(n_layers):
+            k = minimum[layer] + X[i, layer]
+            if k < 1 or k > n_cores or not fits[layer, k]:
+                return i
+            total += k
+        if total > n_cores:
+            return i
+        seen[:] = False
+        for core in X[i, n_layers:]:
+            if core < 0 or core >= n_cores or seen[core]:
+                return i
+            seen[core] = True
+    return -1
 
 
 @njit(cache=True, nogil=True)

@@ -33,7 +33,7 @@ from neuromap_moo.system import System
 REFERENCE_FACTOR, MARGIN = 1.5, 1.1
 
 #: Balanced partitions among the first mappings of a search.
-N_BALANCED_SEEDS = 20
+N_BALANCED_SEEDS = 30
 
 #: Seed of the random layer orders among the baselines: they belong to the problem, not to a run.
 LAYER_ORDER_SEED = 0
@@ -43,8 +43,8 @@ class MappingProblem(Problem):
     """Map a network (or a core graph, whose partition is fixed) onto a system.
 
     Variables are the integers of `search/encoding.py`; objectives are metric columns, minimised (throughput_hz
-    maximised). Raises InputError at once when the network cannot fit the system. `evaluate` takes feasible genotypes:
-    foreign operators need the repair of `operators`.
+    maximised). Raises InputError at once when the network cannot fit the system. `evaluate` takes feasible genotypes
+    and refuses others: foreign operators need the repair of `operators`.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class MappingProblem(Problem):
         objectives: Sequence[str] = ("latency_s", "energy_j"),
         evaluator: Evaluator | None = None,
     ) -> None:
+        """Take a network or core graph, a system, objective columns and, if not the analytic model, an evaluator."""
         if not isinstance(network, (Network, CoreGraph)):
             raise TypeError(f"network: expected a Network or a CoreGraph, got {type(network).__name__}")
         if not isinstance(system, System):
@@ -61,6 +62,8 @@ class MappingProblem(Problem):
         self.network = network
         self.system = system
         self.objectives = check_objectives(objectives)
+        if evaluator is not None and not (hasattr(evaluator, "evaluate") and hasattr(evaluator, "name")):
+            raise TypeError(f"evaluator: expected an object with name and evaluate(), got {type(evaluator).__name__}")
         self.partitioner = partitioner_for(network, system)
         self.evaluator = evaluator or AnalyticEvaluator(self.partitioner, system)
         self.encoding = Encoding.of(self.partitioner, system)
@@ -74,7 +77,14 @@ class MappingProblem(Problem):
         )
 
     def _evaluate(self, X: NDArray[Any], out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        metrics = self.evaluator.evaluate(self.encoding.decode(X.astype(np.int64)))
+        genomes = X.astype(np.int64)
+        bad = self.encoding.first_infeasible(genomes)
+        if bad >= 0:
+            raise InputError(
+                f"genotype {bad}: breaks the rules of the encoding; repair it first "
+                "(nm.operators(problem)['repair'], or problem.encoding.repair)"
+            )
+        metrics = self.evaluator.evaluate(self.encoding.decode(genomes))
         out["F"] = minimised(metrics, self.objectives)
 
     def evaluate_mappings(self, mappings: Sequence[Mapping]) -> Metrics:
@@ -105,7 +115,7 @@ class MappingProblem(Problem):
         balanced = heuristics.balanced_partitions(self.partitioner, self.system)
         F = minimised(self.evaluate_mappings(balanced), self.objectives)
         for i, name in enumerate(self.objectives):
-            note = f"best {name} of {len(balanced)} balanced partitions"
+            note = f"best {name} of {len(balanced)} balanced mappings"
             named[f"balanced_{name}"] = Baseline(balanced[int(F[:, i].argmin())], note)
         orders = heuristics.vendor_orders(self.partitioner, self.system, np.random.default_rng(LAYER_ORDER_SEED))
         F = minimised(self.evaluate_mappings(orders), self.objectives)
