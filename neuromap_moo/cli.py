@@ -31,7 +31,6 @@ from neuromap_moo.errors import InputError, did_you_mean, whole_number
 from neuromap_moo.evaluate import check_objectives
 from neuromap_moo.files import config_folder
 from neuromap_moo.front import Front, reductions, save_table
-from neuromap_moo.mapping import save_mappings
 from neuromap_moo.network import Network
 from neuromap_moo.readers import load_network, sparse_mlp
 from neuromap_moo.run import CHECKPOINT as CHECKPOINT_FILE
@@ -46,6 +45,7 @@ from neuromap_moo.run import (
     provenance_of,
     reference_point,
     rescore,
+    save_front,
     save_json,
     save_tables,
     search,
@@ -263,10 +263,7 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
     result = rescore(problem, source)
     open_folder(folder, settings.overwrite)
     save_table(folder / "evaluated.csv", result.scored, extra={"non_dominated": result.non_dominated})
-    save_table(folder / "front.csv", result.front)
-    save_table(folder / "baselines.csv", result.baselines, id_column="name")
-    mappings = result.front.by_id | result.baselines.by_id
-    save_mappings(folder / "mappings.json", mappings, problem.network, problem.system)
+    save_front(problem, result.front, result.baselines, folder)
     save_json(folder / PROVENANCE, provenance_of(problem, resolved))
     plotting.save_figure(plotting.pareto_figure(result.front, result.baselines, result.scored), folder, "pareto")
     kept = int(result.non_dominated.sum())

@@ -83,18 +83,24 @@ def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Map
         placed.extend(_place(counts, order, cores) for cores in (system.usable_cores, columns))
 
     place()
-    slowest = [partitioner.slowest_slice_s(layer, int(k), system) for layer, k in enumerate(counts)]
+    slowest = [slowest_slice_s(partitioner, layer, int(k), system) for layer, k in enumerate(counts)]
     while True:
         free = partitioner.n_cores - int(counts.sum())
         for layer in np.argsort(slowest, kind="stable")[::-1]:
             larger = np.flatnonzero(partitioner.fits[layer, counts[layer] + 1 : counts[layer] + 1 + free])
             if larger.size:
                 counts[layer] += int(larger[0]) + 1
-                slowest[layer] = partitioner.slowest_slice_s(int(layer), int(counts[layer]), system)
+                slowest[layer] = slowest_slice_s(partitioner, int(layer), int(counts[layer]), system)
                 place()
                 break
         else:
             return placed
+
+
+def slowest_slice_s(partitioner: AnyPartitioner, layer: int, n_slices: int, system: System) -> float:
+    """Time of the fullest of `n_slices` slices of a layer, by neuron updates or synaptic operations."""
+    loads = partitioner.layer_loads(layer, n_slices)
+    return float(max(loads.dendops.max() * system.cost("t_dendop_s"), loads.synops.max() * system.cost("t_synop_s")))
 
 
 def equal_split(partitioner: AnyPartitioner) -> NDArray[np.int64]:

@@ -222,17 +222,6 @@ class Partitioner:
             self._cached_bytes += 4 * dendops.nbytes
         return self._layer_loads[key]
 
-    def slowest_slice_s(self, layer: int, n_slices: int, system: System) -> float:
-        """Time of the fullest of `n_slices` slices of a layer, by neuron updates or synaptic operations."""
-        loads = self.layer_loads(layer, n_slices)
-        return float(
-            max(loads.dendops.max() * system.cost("t_dendop_s"), loads.synops.max() * system.cost("t_synop_s"))
-        )
-
-    def fits_rows(self, cores_per_layer: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which partitions (n, L) fit: every layer its cores, and all layers the system."""
-        return rows_that_fit(self.fits, cores_per_layer)
-
     def core_graph(self, cores_per_layer: Sequence[int]) -> CoreGraph:
         """Core graph of one partition."""
         k = np.array([cores_per_layer], dtype=np.int64)
@@ -419,14 +408,12 @@ class FixedPartitioner:
         """Return the one core graph: there are no different partitions."""
         return self._graphs
 
-    def slowest_slice_s(self, layer: int, n_slices: int, system: System) -> float:
-        """Time of a slice, by neuron updates or synaptic operations."""
-        g = self.graph
-        return float(max(g.dendops[layer] * system.cost("t_dendop_s"), g.synops[layer] * system.cost("t_synop_s")))
-
-    def fits_rows(self, cores_per_layer: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which rows (n, L) are the fixed partition."""
-        return rows_that_fit(self.fits, cores_per_layer)
+    def layer_loads(self, layer: int, n_slices: int) -> LayerLoads:
+        """Loads of the slices of a layer; a core graph knows no synapse memory."""
+        first = sum(self.graph.cores_per_layer[:layer])
+        own = slice(first, first + n_slices)
+        none = np.zeros(n_slices, dtype=np.int64)
+        return LayerLoads(self.graph.dendops[own], self.graph.synops[own], self.graph.synmem_reads[own], none)
 
     def vendor_slice_counts(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Return the fixed partition; there is nothing to cut."""

@@ -21,7 +21,7 @@ from neuromap_moo.evaluate.analytic import link_loads
 from neuromap_moo.files import whole_file
 from neuromap_moo.front import Front
 from neuromap_moo.mapping import Mapping
-from neuromap_moo.run import Run, hypervolume
+from neuromap_moo.run import CHOSEN, Run, hypervolume
 from neuromap_moo.search import MappingProblem
 from neuromap_moo.system import MESH_CLASSES
 
@@ -33,7 +33,6 @@ LONGEST_INCHES = 9.0
 PANELS_PER_ROW = 3
 MARKERS = ("s", "^", "v", "D", "P", "X", "<", ">", "h", "p")
 INK, GREY, ACCENT = "#1a1a1a", "#8a8a8a", "#c1272d"
-CHOSEN = ("fastest", "most_frugal", "knee", "vendor_default")
 
 
 def pareto(ax: Any, front: Front, baselines: Front | None = None, x: int = 0, y: int = 1) -> None:

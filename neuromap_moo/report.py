@@ -14,7 +14,7 @@ from neuromap_moo import plotting
 from neuromap_moo.evaluate import COLUMNS, MAXIMISED
 from neuromap_moo.files import whole_file
 from neuromap_moo.front import Front
-from neuromap_moo.run import Run
+from neuromap_moo.run import CHOSEN, Run
 
 #: Columns of the tables on the page and on the screen, after the objectives.
 SHOWN = ("latency_s", "energy_j", "throughput_hz", "bottleneck", "cores_used", "chips_used", "message_hops")
@@ -47,7 +47,7 @@ def write_pictures(run: Run, folder: Path) -> None:
 
 def write_report(run: Run, folder: Path) -> None:
     """Write report.html from the run and the PNG files beside it."""
-    pictures = {name: _picture(folder / f"mesh_{name}.png", f"mapping {name}") for name in plotting.CHOSEN}
+    pictures = {name: _picture(folder / f"mesh_{name}.png", f"mapping {name}") for name in CHOSEN}
     body = "\n".join(
         [
             "<h2>Front</h2>",

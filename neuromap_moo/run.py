@@ -16,7 +16,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import moocore
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,8 +37,10 @@ from neuromap_moo.search import (
 CHECKPOINT = "checkpoint.pkl"
 SUMMARY = "summary.json"
 PROVENANCE = "provenance.json"
+#: Mappings of a run that get a picture.
+CHOSEN = ("fastest", "most_frugal", "knee", "vendor_default")
 #: Pictures of a run, each as PDF and PNG.
-PICTURES = ("pareto", "convergence", "mesh_fastest", "mesh_most_frugal", "mesh_knee", "mesh_vendor_default")
+PICTURES = ("pareto", "convergence", *(f"mesh_{name}" for name in CHOSEN))
 #: Files that belong to a run; overwriting removes these and nothing else.
 OWN_FILES = (
     "front.csv",
@@ -197,8 +198,7 @@ def reference_point(problem: MappingProblem) -> dict[str, float]:
 
 def hypervolume(problem: MappingProblem, front: Front) -> float:
     """Hypervolume of a front, objectives in units of the problem's reference point."""
-    F = problem.normalised(minimised(front.table, problem.objectives))
-    return float(moocore.hypervolume(F, ref=np.ones(problem.n_obj)))
+    return problem.hypervolume(minimised(front.table, problem.objectives))
 
 
 def provenance_of(problem: MappingProblem, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,12 +251,16 @@ def open_folder(folder: Path, overwrite: bool, fingerprint: str = "") -> bool:
     return False
 
 
+def save_front(problem: MappingProblem, front: Front, baselines: Front, folder: Path) -> None:
+    """Write front.csv, baselines.csv and the mappings of both."""
+    save_table(folder / "front.csv", front)
+    save_table(folder / "baselines.csv", baselines, id_column="name")
+    save_mappings(folder / "mappings.json", front.by_id | baselines.by_id, problem.network, problem.system)
+
+
 def save_tables(run: Run, folder: Path) -> None:
     """Write everything of a run folder but the pictures, the report and the summary."""
-    save_table(folder / "front.csv", run.front)
-    save_table(folder / "baselines.csv", run.baselines, id_column="name")
-    mappings = run.front.by_id | run.baselines.by_id
-    save_mappings(folder / "mappings.json", mappings, run.problem.network, run.problem.system)
+    save_front(run.problem, run.front, run.baselines, folder)
     with whole_file(folder / "history.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow(run.history_columns)

@@ -127,8 +127,8 @@ def search_mappings(
     while not state.ended:
         _advance(problem, state, budget, keep_evaluations)
         state.seconds = time.perf_counter() - started
-        front = moocore.hypervolume(problem.normalised(state.archive_F), ref=np.ones(problem.n_obj))
-        state.history.append((state.evaluations, state.seconds, float(front), *_best(problem, state.archive_F)))
+        reached = (problem.hypervolume(state.archive_F), *_best(problem, state.archive_F))
+        state.history.append((state.evaluations, state.seconds, *reached))
         if state.evaluations == budget.evaluations:
             state.ended = "evaluations"
         elif budget.seconds is not None and state.seconds >= budget.seconds:

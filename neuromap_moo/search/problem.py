@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import moocore
 import numpy as np
 from numpy.typing import NDArray
 from pymoo.core.problem import Problem
@@ -17,7 +18,7 @@ from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.heuristics import Baseline
 from neuromap_moo.mapping import Mapping, MappingBatch, check, stack
 from neuromap_moo.network import Network
-from neuromap_moo.partition import CoreGraph, partitioner_for
+from neuromap_moo.partition import CoreGraph, partitioner_for, rows_that_fit
 from neuromap_moo.search.encoding import Encoding
 from neuromap_moo.search.operators import (
     LayerCrossover,
@@ -99,10 +100,15 @@ class MappingProblem(Problem):
         """Tell which mappings (n,) break no rule; `check` says which rule one breaks."""
         k, cores = batch
         used = cores >= 0
-        legal = self.partitioner.fits_rows(k) & (k.sum(axis=1) == used.sum(axis=1))
+        legal = rows_that_fit(self.encoding.fits, k) & (k.sum(axis=1) == used.sum(axis=1))
         legal &= (np.isin(cores, self.encoding.cores) | ~used).all(axis=1)
         ordered = np.sort(cores, axis=1)
         return np.asarray(legal & ~((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1))
+
+    @cached_property
+    def balanced(self) -> list[Mapping]:
+        """Balanced mappings from fewest cores to all, which give baselines and starting points."""
+        return heuristics.balanced_partitions(self.partitioner, self.system)
 
     @cached_property
     def named_baselines(self) -> dict[str, Baseline]:
@@ -112,7 +118,7 @@ class MappingProblem(Problem):
         least, median and most cost: ranked by the first objective, then the next; the median of ten is the fifth.
         """
         named = heuristics.constructive(self.partitioner, self.system)
-        balanced = heuristics.balanced_partitions(self.partitioner, self.system)
+        balanced = self.balanced
         F = minimised(self.evaluate_mappings(balanced), self.objectives)
         for i, name in enumerate(self.objectives):
             note = f"best {name} of {len(balanced)} balanced mappings"
@@ -151,6 +157,10 @@ class MappingProblem(Problem):
         r = self.reference_point
         return np.asarray(1.0 + (F - r) / np.abs(r))
 
+    def hypervolume(self, F: NDArray[np.float64]) -> float:
+        """Hypervolume of minimised objectives (n, m), in units of the reference point."""
+        return float(moocore.hypervolume(self.normalised(F), ref=np.ones(self.n_obj)))
+
 
 def baselines(problem: MappingProblem) -> dict[str, Mapping]:
     """Return the mappings of all baselines by name, `vendor_default` first."""
@@ -164,7 +174,7 @@ def operators(problem: MappingProblem) -> dict[str, Any]:
     and on random cores, and random genotypes.
     """
     encode = problem.encoding.encode
-    balanced = heuristics.balanced_partitions(problem.partitioner, problem.system)
+    balanced = problem.balanced
     spread = np.unique(np.linspace(0, len(balanced) - 1, N_BALANCED_SEEDS).round().astype(int))
     seeds = [*baselines(problem).values(), *(balanced[i] for i in spread)]
     return {
