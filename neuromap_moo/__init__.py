@@ -19,7 +19,8 @@ from neuromap_moo.partition import CoreGraph
 from neuromap_moo.readers import load_network, lognormal_activity, sparse_mlp
 from neuromap_moo.run import Run, search
 from neuromap_moo.search import MappingProblem, baselines, operators
-from neuromap_moo.system import Constant, Mesh, System, load_system, mesh_system
+from neuromap_moo.system import Constant, System, load_system, mesh_system
+from neuromap_moo.topology import Graph, Mesh
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ __all__ = [
     "CoreGraph",
     "Dense",
     "Front",
+    "Graph",
     "InputError",
     "Layer",
     "Mapping",

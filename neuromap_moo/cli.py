@@ -51,7 +51,8 @@ from neuromap_moo.run import (
     search,
 )
 from neuromap_moo.search import Budget, MappingProblem, SearchState, check_algorithm, fingerprint_of
-from neuromap_moo.system import GIVEN, System, load_system, system_from_dict
+from neuromap_moo.system import System, load_system, system_from_dict
+from neuromap_moo.topology import GIVEN
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 ROWS_ON_SCREEN = 12

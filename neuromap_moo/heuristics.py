@@ -35,7 +35,8 @@ def constructive(partitioner: AnyPartitioner, system: System) -> dict[str, Basel
     strided
         the vendor's partition, one core per router first, then the second core of each, ...
     serpentine
-        the vendor's partition, router after router, rows in alternating direction
+        the vendor's partition, router after router: rows in alternating direction on a mesh, on a graph from one
+        router to the nearest that is left
 
     `balanced_partitions` gives what an expert would do next.
     """
@@ -45,8 +46,8 @@ def constructive(partitioner: AnyPartitioner, system: System) -> dict[str, Basel
     usable = system.usable_cores
     router = system.router_of_core[usable]
     core_in_router = usable % system.topology.cores_per_router
-    distance = np.abs(system.router_xy[:, None] - system.router_xy[None]).sum(axis=2)
-    centre = router[np.argmin(distance[router][:, router].sum(axis=1))]
+    distance = system.hops + system.hops.T  # there and back: links may go one way only
+    centre = router[np.argmin((distance @ np.bincount(router, minlength=system.n_routers))[router])]
     compact = np.lexsort((usable, router, distance[router, centre]))
     return {
         "vendor_default": Baseline(_place(counts, order, usable), note),
@@ -72,7 +73,8 @@ def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Map
 
     Starting from the fewest cores, the layer whose fullest core takes longest (neuron updates or synaptic operations)
     gets one more, again and again. Each partition on the way is placed twice, in topological order: on cores 0, 1, 2,
-    ..., and along the columns of routers in alternating direction, which packs a layer more closely.
+    ..., and along the columns of routers in alternating direction (on a graph, from router to nearest router), which
+    packs a layer more closely.
     """
     counts = partitioner.minimum.astype(np.int64).copy()
     order = partitioner.topological_order
@@ -122,11 +124,12 @@ def equal_split(partitioner: AnyPartitioner) -> NDArray[np.int64]:
 
 
 def _snake(system: System, along_x: bool = True) -> NDArray[np.int32]:
-    """Usable cores router after router, rows (or columns) in alternating direction."""
-    usable = system.usable_cores
-    x, y = system.router_xy[system.router_of_core[usable]].T
-    along, across = (x, y) if along_x else (y, x)
-    return usable[np.lexsort((usable, np.where(across % 2 == 0, along, -along), across))]
+    """Usable cores along a walk over their routers, on a mesh along rows (or columns) in alternating direction."""
+    router = system.router_of_core[system.usable_cores]
+    walk = system.topology.walk(np.unique(router), along_x)
+    step = np.empty(system.n_routers, dtype=np.int64)
+    step[walk] = np.arange(len(walk))
+    return system.usable_cores[np.lexsort((system.usable_cores, step[router]))]
 
 
 def _place(counts: NDArray[np.int64], order: Sequence[int], cores: NDArray[np.int32]) -> Mapping:

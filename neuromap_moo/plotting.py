@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import networkx as nx
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
@@ -15,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from neuromap_moo.evaluate import COLUMNS, MAXIMISED
 from neuromap_moo.evaluate.analytic import link_loads
@@ -23,7 +26,8 @@ from neuromap_moo.front import Front
 from neuromap_moo.mapping import Mapping
 from neuromap_moo.run import CHOSEN, Run, hypervolume
 from neuromap_moo.search import MappingProblem
-from neuromap_moo.system import MESH_CLASSES
+from neuromap_moo.system import System
+from neuromap_moo.topology import MESH_CLASSES, Mesh
 
 #: Fonts are embedded as text, sizes fit one column of a paper.
 STYLE = {"font.size": 8, "axes.labelsize": 8, "legend.fontsize": 6.5, "pdf.fonttype": 42, "svg.fonttype": "none"}
@@ -31,6 +35,8 @@ DPI = 300
 COLUMN_INCHES = 3.5
 LONGEST_INCHES = 9.0
 PANELS_PER_ROW = 3
+TILE = 0.52  # side of a router's square of cores, neighbours on a mesh are 1 apart
+MOST_LAID_OUT = 256  # routers that the finer layout of a graph takes; it would be slow for more
 MARKERS = ("s", "^", "v", "D", "P", "X", "<", ">", "h", "p")
 INK, GREY, ACCENT = "#1a1a1a", "#8a8a8a", "#c1272d"
 
@@ -84,17 +90,17 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
     """
     system, names = problem.system, problem.network.layer_names
     t = system.topology
-    xy = system.router_xy.astype(float)
+    xy = _places(system)
+    columns, rows = np.ptp(xy, axis=0) + 1
     layer_of_core = np.full(system.n_cores, -1)
     layer_of_core[list(mapping.core_of_slice)] = np.repeat(np.arange(len(names)), mapping.cores_per_layer)
     shades = _layer_colours(len(names))
     per_side = int(np.ceil(np.sqrt(t.cores_per_router)))
-    tile = 0.52  # side of a router's square of cores, routers are 1 apart
-    cell = tile / per_side
-    crowding = min(1.0, 8.0 / (t.width * t.chips_x), 14.0 / (t.height * t.chips_y))
+    cell = TILE / per_side
+    crowding = min(1.0, 8.0 / columns, 14.0 / rows)
     font = 7.0 * crowding * (1.0 if len(names) <= 26 else 0.6) * (1.4 if per_side == 1 else 1)
-    for core in range(system.n_cores):
-        x0, y0 = xy[system.router_of_core[core]] - tile / 2
+    for core in np.setdiff1d(np.arange(system.n_cores), t.missing_cores).tolist():
+        x0, y0 = xy[system.router_of_core[core]] - TILE / 2
         row, column = divmod(core % t.cores_per_router, per_side)
         corner = (x0 + column * cell, y0 + row * cell)
         layer = layer_of_core[core]
@@ -122,15 +128,17 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
     seconds = loads * system.cost("message_bits") / system.per_link("bandwidth_bit_per_s")
     busiest = int(seconds.argmax()) if loads.size and loads.max() > 0 else -1
     for link, (a, b) in enumerate(zip(system.links.source, system.links.target, strict=True)):
-        step = xy[b] - xy[a]
-        side = np.array([-step[1], step[0]]) * 0.08  # the two directions run beside each other
+        ahead = (xy[b] - xy[a]) / np.linalg.norm(xy[b] - xy[a])
+        side = np.array([-ahead[1], ahead[0]]) * 0.08  # the two directions run beside each other
+        rim = ahead * (TILE / 2 / np.abs(ahead).max() + 0.02)  # from the middle of a router to its edge
         share = loads[link] / heaviest
         colour = ACCENT if link == busiest else scale.to_rgba(loads[link])
         ax.add_patch(
             FancyArrowPatch(
-                xy[a] + step * (tile / 2 + 0.02) + side,
-                xy[b] - step * (tile / 2 + 0.02) + side,
+                xy[a] + rim + side,
+                xy[b] - rim + side,
                 arrowstyle="-|>",
+                connectionstyle=f"arc3,rad={_bend(xy, a, b):.3f}",
                 mutation_scale=3.5,
                 lw=0.3 + 1.7 * share,
                 color=colour,
@@ -141,10 +149,6 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
                 path_effects=[Stroke(linewidth=4.0, foreground="black"), Normal()] if link == busiest else None,
             )
         )
-    for edge in range(1, t.chips_x):
-        ax.axvline(edge * t.width - 0.5, color=GREY, lw=0.8, ls=":")
-    for edge in range(1, t.chips_y):
-        ax.axhline(edge * t.height - 0.5, color=GREY, lw=0.8, ls=":")
     metrics = {c: v[0] for c, v in problem.evaluate_mappings([mapping]).items()}
     time, energy = EngFormatter("s", 2), EngFormatter("J", 2)
     lines = [
@@ -152,13 +156,20 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
         f"bound by {metrics['bottleneck']}; busiest link: " + _link_name(problem, mapping, busiest, loads),
     ]
     ax.set_title("\n".join(lines), fontsize=7, loc="left")
-    ax.set_xlim(-0.6, t.width * t.chips_x - 0.4)
-    ax.set_ylim(t.height * t.chips_y - 0.4, -0.6)
+    ax.set_xlim(-0.6, columns - 0.4)
+    ax.set_ylim(rows - 0.4, -0.6)
     ax.set_aspect("equal")
-    ax.set_xticks(range(t.width * t.chips_x))
-    ax.set_yticks(range(t.height * t.chips_y))
-    ax.set_xlabel("router x")
-    ax.set_ylabel("router y")
+    if isinstance(t, Mesh):
+        for edge in range(1, t.chips_x):
+            ax.axvline(edge * t.width - 0.5, color=GREY, lw=0.8, ls=":")
+        for edge in range(1, t.chips_y):
+            ax.axhline(edge * t.height - 0.5, color=GREY, lw=0.8, ls=":")
+        ax.set_xticks(range(int(columns)))
+        ax.set_yticks(range(int(rows)))
+        ax.set_xlabel("router x")
+        ax.set_ylabel("router y")
+    else:
+        _label_routers(ax, system, xy, 5.0 * crowding)
     ax.tick_params(length=2, labelsize=6)
     for spine in ax.spines.values():
         spine.set_visible(False)
@@ -202,8 +213,7 @@ def convergence_figure(run: Run) -> Figure:
 
 def mesh_figure(problem: MappingProblem, mapping: Mapping, title: str) -> Figure:
     """One mapping on the chip, with the scale of its links and the names of its layers."""
-    t = problem.system.topology
-    columns, rows = t.width * t.chips_x, t.height * t.chips_y
+    columns, rows = (np.ptp(_places(problem.system), axis=0) + 1).tolist()
     # Routers are drawn up to 0.62 inches apart, less where the figure would not fit a page.
     apart = min(0.62, LONGEST_INCHES / columns, LONGEST_INCHES / rows)
     width, height = max(apart * columns + 1.0, COLUMN_INCHES), max(apart * rows, 0.8) + 1.5
@@ -271,10 +281,54 @@ def _link_name(problem: MappingProblem, mapping: Mapping, link: int, loads: Any)
             slowest, name = seconds, f"{kind} of core {mapping.core_of_slice[at]}, {messages[at]:.0f} messages"
     if link < 0 or loads[link] / system.per_link("bandwidth_bit_per_s")[link] < slowest:
         return name
-    links, xy = problem.system.links, problem.system.router_xy
-    (x1, y1), (x2, y2) = xy[links.source[link]], xy[links.target[link]]
-    kind = MESH_CLASSES[links.link_class[link]]
-    return f"({x1},{y1})\N{RIGHTWARDS ARROW}({x2},{y2}) {kind}, {loads[link]:.0f} messages"
+    a, b = (str(ends[link]) for ends in system.links[:2])
+    if isinstance(system.topology, Mesh):
+        a, b = ("({},{})".format(*system.topology.router_xy[int(end)]) for end in (a, b))
+    else:
+        a = f"router {a}"
+    kind = MESH_CLASSES[system.links.link_class[link]]
+    return f"{a}\N{RIGHTWARDS ARROW}{b} {kind}, {loads[link]:.0f} messages"
+
+
+def _places(system: System) -> NDArray[np.float64]:
+    """Where each router is drawn (n_routers, 2), from (0, 0) on, the nearest two 1 apart.
+
+    On a mesh its coordinates; on a graph those it gives, else a layout in which distance follows hops.
+    """
+    known = system.router_xy
+    if known is None and system.n_routers > 1:
+        graph = nx.Graph(zip(system.links.source.tolist(), system.links.target.tolist(), strict=True))
+        few = system.n_routers <= MOST_LAID_OUT
+        found = nx.kamada_kawai_layout(graph) if few else nx.spring_layout(graph, seed=0)
+        known = np.array([found[router] for router in range(system.n_routers)])
+    xy = np.zeros((1, 2)) if known is None else known.astype(np.float64)
+    xy -= xy.min(axis=0)
+    if len(xy) > 1:
+        xy /= np.min(cKDTree(xy).query(xy, k=[2])[0])
+    return xy
+
+
+def _bend(xy: NDArray[np.float64], a: int, b: int) -> float:
+    """How much an arrow from router a to b is bent (height over length), to pass beside the routers in between."""
+    length = float(np.linalg.norm(xy[b] - xy[a]))
+    ahead = (xy[b] - xy[a]) / length
+    along, across = (xy - xy[a]) @ ahead, (xy - xy[a]) @ np.array([-ahead[1], ahead[0]])
+    between = (along > 0.01) & (along < length - 0.01) & (np.abs(across) < TILE / 2 + 0.1)
+    return 0.85 / length if between.any() else 0.0
+
+
+def _label_routers(ax: Any, system: System, xy: NDArray[np.float64], font: float) -> None:
+    """Number the routers of a graph, with their chip where there are several; those without cores get a ring."""
+    per_side = int(np.ceil(np.sqrt(system.topology.cores_per_router)))
+    below = TILE * (-(-system.topology.cores_per_router // per_side) / per_side - 0.5) + 0.03
+    for router, (x, y) in enumerate(xy):
+        chip = f"{system.chip_of_router[router]}:" if system.n_chips > 1 else ""
+        ax.text(x - TILE / 2, y + below, f"{chip}{router}", fontsize=font, color=GREY, ha="left", va="top", zorder=6)
+    bare = np.setdiff1d(np.arange(system.n_routers), np.delete(system.router_of_core, system.topology.missing_cores))
+    ax.plot(*xy[bare].T, "o", mfc="white", mec="#555555", mew=0.5, ms=4, zorder=3)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_xlabel("numbers are chip:router" if system.n_chips > 1 else "numbers are routers")
 
 
 def _style() -> Any:

@@ -7,10 +7,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import yaml
@@ -18,11 +18,19 @@ from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
 from neuromap_moo.files import config_folder
+from neuromap_moo.routing import Links, Routes
+from neuromap_moo.topology import (
+    GIVEN,
+    KINDS,
+    MESH_CLASSES,
+    Mesh,
+    Topology,
+    graph_from_networkx,
+    topology_from_dict,
+)
 
 YAML_ENDINGS = (".yaml", ".yml")
-KINDS = ("published", "derived", "assumed")
 COMBINE = ("max", "max_plus_barrier")
-MESH_CLASSES = ("mesh_x", "mesh_y", "chip")  #: classes of the links between routers; a link's class is its index here
 LINK_CLASSES = (*MESH_CLASSES, "inject", "eject")
 BARRIER = "t_barrier_s"
 
@@ -43,12 +51,6 @@ COST_UNITS = {
 }
 CAPACITY_UNITS = {"synapse_words": "word", "neurons": "neuron"}
 
-#: Where a number comes from when its user says nothing of it.
-GIVEN = {"source": "given by the user", "kind": "assumed"}
-
-#: Routes are tabled for every pair of routers; this many take about 90 MB.
-MAXIMUM_ROUTERS = 2048
-
 
 @dataclass(frozen=True)
 class Constant:
@@ -60,48 +62,12 @@ class Constant:
     kind: str
 
 
-@dataclass(frozen=True)
-class Mesh:
-    """A grid of chips, each a grid of routers with a few cores; dimension-order routing, x first.
-
-    `width` and `height` are routers per chip, `chips_x` and `chips_y` chips in the system.
-    """
-
-    width: int
-    height: int
-    cores_per_router: int = 1
-    chips_x: int = 1
-    chips_y: int = 1
-    source: str = GIVEN["source"]
-    kind: str = GIVEN["kind"]
-
-
-class Links(NamedTuple):
-    """Directed links between routers, (n_links,) each; `link_class` is an index into MESH_CLASSES."""
-
-    source: NDArray[np.int32]
-    target: NDArray[np.int32]
-    link_class: NDArray[np.int32]
-
-
-class Routes(NamedTuple):
-    """Route from router a to router b as intervals of link numbers.
-
-    Pair a * n_routers + b uses the intervals start[pair] to start[pair + 1]; interval j is links first[j] to
-    stop[j] - 1.
-    """
-
-    start: NDArray[np.int32]
-    first: NDArray[np.int32]
-    stop: NDArray[np.int32]
-
-
 @dataclass(frozen=True, eq=False)
 class System:
     """A spatial accelerator: topology, core masks, capacities and costs. Compared by content digest."""
 
     name: str
-    topology: Mesh
+    topology: Topology
     capacities: Mapping[str, Constant]
     costs: Mapping[str, Constant]
     masked_cores: Sequence[int] = ()
@@ -110,24 +76,13 @@ class System:
     def __post_init__(self) -> None:
         """Check every part; the message names the system and the key."""
         where = f"system '{self.name}'"
-        t = self.topology
-        keys = ("width", "height", "cores_per_router", "chips_x", "chips_y")
-        sizes: dict[str, Any] = {k: whole_number(f"{where}, topology.{k}", getattr(t, k), 1) for k in keys}
-        object.__setattr__(self, "topology", replace(t, **sizes))
-        if t.kind not in KINDS:
-            raise InputError(f"{where}, topology.kind: expected {' | '.join(KINDS)}, got '{t.kind}'")
+        object.__setattr__(self, "topology", self.topology.checked(f"{where}, topology"))
         if isinstance(self.masked_cores, str) or not isinstance(self.masked_cores, Iterable):
             raise InputError(f"{where}, masked_cores: expected a list of core ids, got {self.masked_cores!r}")
-        if self.n_routers > MAXIMUM_ROUTERS:
-            raise InputError(
-                f"{where}, topology: expected at most {MAXIMUM_ROUTERS} routers, got {self.n_routers}; "
-                "use fewer chips or more cores per router"
-            )
         if self.combine not in COMBINE:
             raise InputError(f"{where}, combine: got '{self.combine}'{did_you_mean(self.combine, COMBINE)}")
-        object.__setattr__(
-            self, "masked_cores", tuple(sorted({whole_number(f"{where}, masked_cores", c) for c in self.masked_cores}))
-        )
+        masked = {whole_number(f"{where}, masked_cores", c) for c in self.masked_cores}
+        object.__setattr__(self, "masked_cores", tuple(sorted(masked.union(self.topology.missing_cores))))
         bad = [c for c in self.masked_cores if not 0 <= c < self.n_cores]
         if bad:
             raise InputError(f"{where}, masked_cores: expected core ids in 0..{self.n_cores - 1}, got {bad}")
@@ -144,6 +99,30 @@ class System:
                 raise InputError(f"{where}, costs.{key}: expected keys chips_1, chips_2, ... for the number of chips")
         divisors = ("message_bits", *(key for key in COST_UNITS if key.startswith("bandwidth")))
         _check_constants(f"{where}, costs", self.costs, COST_UNITS | barriers, divisors)
+
+    @classmethod
+    def from_networkx(
+        cls,
+        graph: Any,
+        cores_per_router: int = 1,
+        *,
+        name: str = "graph",
+        masked_cores: Sequence[int] = (),
+        combine: str = "max",
+        **costs: float | Mapping[str, float],
+    ) -> System:
+        """Take a networkx graph as the topology: its nodes are routers 0, 1, ... in node order, its edges links.
+
+        An undirected edge is a link both ways. Optional node attributes: `chip` (default 0), `cores` (default
+        `cores_per_router`; fewer leave the rest masked, a switch has 0), a place for drawings as `x` and `y` or as
+        `pos`. Optional edge attribute: `link_class` (mesh_x, mesh_y or chip; default chip between chips, else mesh_x).
+        Capacities and costs are those of Loihi 2 except those given, as in `mesh_system`. Routes: see `Graph`.
+
+        Raises InputError for graphs that are not (strongly) connected, loops, parallel edges and wrong attributes.
+        """
+        where = f"system '{name}'"
+        topology = graph_from_networkx(graph, cores_per_router, where)
+        return _with_costs("System.from_networkx", name, topology, masked_cores, combine, costs)
 
     def cost(self, key: str) -> float:
         """Value of a cost by its full name, e.g. ``t_synop_s`` or ``e_link_j.chip``."""
@@ -162,12 +141,12 @@ class System:
     @property
     def n_chips(self) -> int:
         """Chips in the system."""
-        return self.topology.chips_x * self.topology.chips_y
+        return self.topology.n_chips
 
     @property
     def n_routers(self) -> int:
         """Routers of all chips."""
-        return self.n_chips * self.topology.width * self.topology.height
+        return self.topology.n_routers
 
     @property
     def n_cores(self) -> int:
@@ -184,56 +163,30 @@ class System:
         """(n_cores,) router id of each core."""
         return np.arange(self.n_cores, dtype=np.int32) // np.int32(self.topology.cores_per_router)
 
-    @cached_property
+    @property
     def chip_of_router(self) -> NDArray[np.int32]:
         """(n_routers,) chip id of each router."""
-        return np.arange(self.n_routers, dtype=np.int32) // np.int32(self.topology.width * self.topology.height)
+        return self.topology.chip_of_router
 
-    @cached_property
-    def router_xy(self) -> NDArray[np.int32]:
-        """(n_routers, 2) global mesh coordinates of each router."""
-        t = self.topology
-        chip, local = np.divmod(np.arange(self.n_routers, dtype=np.int32), t.width * t.height)
-        local_y, local_x = np.divmod(local, t.width)
-        chip_y, chip_x = np.divmod(chip, t.chips_x)
-        xy = np.stack([chip_x * t.width + local_x, chip_y * t.height + local_y], axis=1)
-        return xy.astype(np.int32)
+    @property
+    def router_xy(self) -> NDArray[np.int32] | NDArray[np.float64] | None:
+        """(n_routers, 2) place of each router: mesh coordinates, or what a graph gives for drawing, if anything."""
+        return self.topology.router_xy
 
-    @cached_property
+    @property
     def links(self) -> Links:
-        """Directed links between routers.
+        """Directed links between routers, numbered so that routes are few intervals."""
+        return self.topology.link_table
 
-        Numbered so that the links of one row (or column) in one direction follow each other: east, west, south,
-        north, which makes every dimension-order route at most two intervals.
-        """
-        t = self.topology
-        columns, rows = t.width * t.chips_x, t.height * t.chips_y
-        router = np.empty((rows, columns), dtype=np.int32)
-        router[self.router_xy[:, 1], self.router_xy[:, 0]] = np.arange(self.n_routers)
-        west_end, east_end = router[:, :-1].ravel(), router[:, 1:].ravel()
-        north_end, south_end = router[:-1, :].T.ravel(), router[1:, :].T.ravel()
-        source = np.concatenate([west_end, east_end, north_end, south_end])
-        target = np.concatenate([east_end, west_end, south_end, north_end])
-        link_class = np.repeat(np.array([0, 1], dtype=np.int32), [2 * west_end.size, 2 * north_end.size])
-        link_class[self.chip_of_router[source] != self.chip_of_router[target]] = MESH_CLASSES.index("chip")
-        return Links(source, target, link_class)
-
-    @cached_property
+    @property
     def routes(self) -> Routes:
-        """Dimension-order routes, all of x first, then y, on global coordinates (DESIGN 4.2)."""
-        t = self.topology
-        columns, rows = t.width * t.chips_x, t.height * t.chips_y
-        n_x, n_y = rows * (columns - 1), columns * (rows - 1)
-        x, y = self.router_xy[:, 0], self.router_xy[:, 1]
-        x1, x2 = (a.ravel() for a in np.meshgrid(x, x, indexing="ij"))
-        y1, y2 = (a.ravel() for a in np.meshgrid(y, y, indexing="ij"))
-        row = y1 * (columns - 1) + np.where(x2 < x1, n_x, 0)
-        column = 2 * n_x + x2 * (rows - 1) + np.where(y2 < y1, n_y, 0)
-        first = np.stack([row + np.minimum(x1, x2), column + np.minimum(y1, y2)], axis=1)
-        stop = np.stack([row + np.maximum(x1, x2), column + np.maximum(y1, y2)], axis=1)
-        used = stop > first
-        start = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
-        return Routes(start.astype(np.int32), first[used].astype(np.int32), stop[used].astype(np.int32))
+        """Routes between all pairs of routers: x first, then y on a mesh, shortest paths on a graph."""
+        return self.topology.routes
+
+    @property
+    def hops(self) -> NDArray[np.int32]:
+        """(n_routers, n_routers) links between routers on the route from one to another."""
+        return self.topology.hops
 
     def per_link(self, cost: str) -> NDArray[np.float64]:
         """(n_links,) value of a cost that has one number per link class, e.g. ``e_link_j``."""
@@ -247,10 +200,9 @@ class System:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the system in the form of a system YAML."""
-        t = self.topology
         return {
             "name": self.name,
-            "topology": {"type": "mesh", **{k: getattr(t, k) for k in t.__dataclass_fields__}},
+            "topology": self.topology.to_dict(),
             "masked_cores": list(self.masked_cores),
             "combine": self.combine,
             "capacities": _nested(self.capacities),
@@ -260,9 +212,8 @@ class System:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the numbers (names and sources do not count)."""
-        t = self.topology
         content = {
-            "topology": [t.width, t.height, t.cores_per_router, t.chips_x, t.chips_y],
+            "topology": self.topology.content,
             "masked_cores": self.masked_cores,
             "combine": self.combine,
             "numbers": {k: float(c.value) for k, c in sorted({**self.capacities, **self.costs}.items())},
@@ -307,22 +258,8 @@ def mesh_system(
     entries a number sets them all and a dict some: ``bandwidth_bit_per_s=1e9``, ``e_link_j={"chip": 1e-12}``,
     ``t_barrier_s=0.0``.
     """
-    base = load_system("mesh")
-    numbers = {"capacities": dict(base.capacities), "costs": dict(base.costs)}
-    for key, given in costs.items():
-        part = numbers["capacities" if key in CAPACITY_UNITS else "costs"]
-        members = [k for k in part if k == key or k.startswith(key + ".")]
-        if not members:
-            known = {k.partition(".")[0] for p in numbers.values() for k in p}
-            raise InputError(f"mesh_system: unknown cost '{key}'{did_you_mean(key, known)}")
-        values = (
-            {f"{key}.{k}": v for k, v in given.items()} if isinstance(given, Mapping) else dict.fromkeys(members, given)
-        )
-        for full, value in values.items():
-            unit = part[full].unit if full in part else part[members[0]].unit
-            part[full] = Constant(value, unit, **GIVEN)
     topology = Mesh(width, height, cores_per_router, chips_x, chips_y)
-    return System(name, topology, numbers["capacities"], numbers["costs"], masked_cores, combine)
+    return _with_costs("mesh_system", name, topology, masked_cores, combine, costs)
 
 
 def system_from_dict(data: Mapping[str, Any], where: str = "system") -> System:
@@ -339,25 +276,35 @@ def system_from_dict(data: Mapping[str, Any], where: str = "system") -> System:
                 f"system '{where}', {key}: expected a mapping, got {data.get(key)!r}; "
                 "start the file with 'defaults: [loihi2, _self_]' to take what you do not give from a preset"
             )
-    topology = dict(data["topology"])
-    if topology.pop("type", "mesh") != "mesh":
-        raise InputError(f"system '{where}', topology.type: expected 'mesh', got {data['topology']['type']!r}")
-    for key in topology:
-        if key not in Mesh.__dataclass_fields__:
-            raise InputError(
-                f"system '{where}', topology: unknown key '{key}'{did_you_mean(key, Mesh.__dataclass_fields__)}"
-            )
-    for key in ("width", "height"):
-        if key not in topology:
-            raise InputError(f"system '{where}', topology.{key}: missing; expected routers per chip along that side")
     return System(
         name=str(data.get("name", where)),
-        topology=Mesh(**topology),
+        topology=topology_from_dict(data["topology"], f"system '{where}', topology"),
         capacities=_flat(f"system '{where}', capacities", data["capacities"]),
         costs=_flat(f"system '{where}', costs", data["costs"]),
         masked_cores=() if data.get("masked_cores") is None else data["masked_cores"],
         combine=str(data.get("combine", "max")),
     )
+
+
+def _with_costs(
+    where: str, name: str, topology: Topology, masked_cores: Sequence[int], combine: str, costs: Mapping[str, Any]
+) -> System:
+    """Return a system with Loihi 2's capacities and costs, except those given by their YAML names."""
+    base = load_system("mesh")
+    numbers = {"capacities": dict(base.capacities), "costs": dict(base.costs)}
+    for key, given in costs.items():
+        part = numbers["capacities" if key in CAPACITY_UNITS else "costs"]
+        members = [k for k in part if k == key or k.startswith(key + ".")]
+        if not members:
+            known = {k.partition(".")[0] for p in numbers.values() for k in p}
+            raise InputError(f"{where}: unknown cost '{key}'{did_you_mean(key, known)}")
+        values = (
+            {f"{key}.{k}": v for k, v in given.items()} if isinstance(given, Mapping) else dict.fromkeys(members, given)
+        )
+        for full, value in values.items():
+            unit = part[full].unit if full in part else part[members[0]].unit
+            part[full] = Constant(value, unit, **GIVEN)
+    return System(name, topology, numbers["capacities"], numbers["costs"], masked_cores, combine)
 
 
 def _read_yaml(name_or_path: str | Path, depth: int = 0) -> dict[str, Any]:
@@ -400,7 +347,11 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            # A topology of another type has other keys: it stands in place of the one below.
+            another = len({part["type"] for part in (old, value) if "type" in part}) == 2
+            value = value if another else _merge(old, value)
+        merged[key] = value
     if above.get("value", below.get("value")) != below.get("value") and "source" not in above:
         merged |= GIVEN  # the source below spoke of another number
     return merged

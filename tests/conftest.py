@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -44,6 +45,16 @@ def chain():
         ),
         steps_per_inference=2,
     )
+
+
+@pytest.fixture(scope="session", params=["torus", "binary_tree", "random_regular"])
+def graph_system(request):
+    """Return systems that are no mesh: a 4x4 torus, a binary tree with cores at its leaves, a random regular graph."""
+    if request.param == "torus":
+        return nm.load_system("torus", {"topology": {"width": 4, "height": 4, "cores_per_router": 2}})
+    if request.param == "binary_tree":
+        return nm.load_system("tree", {"topology": {"branching": 2, "depth": 3, "cores_per_router": 4}})
+    return nm.System.from_networkx(nx.random_regular_graph(3, 16, seed=7), 2, masked_cores=[3], combine="max")
 
 
 @pytest.fixture(scope="session")

@@ -153,6 +153,9 @@ def bad_files(folder):
         (["algorithm.population=1"], ["population", ">= 2", "got 1"]),
         (["system=mesh", "system.topology.width=2", "system.topology.height=1"], ["at least", "cores", "has 2 usable"]),
         (["system=mesh", "system.topology.width=wide"], ["topology.width", "got 'wide'"]),
+        (["system=mesh", "system.topology.type=torus"], ["topology.chips_x: expected a key of type torus", "null"]),
+        (["system=tree", "system.topology.width=3"], ["topology.width: expected a key of type tree", "branching"]),
+        (["system=mesh", "system.topology.type=donut"], ["topology.type: no 'donut'", "graph, mesh, torus, tree"]),
         (["system.masked_cores=[500]"], ["masked_cores", "0..127", "[500]"]),
         (["system.masked_cores=5"], ["masked_cores: expected a list"]),
         (["system.masked_cores=" + str(list(range(126))).replace(" ", "")], ["at least", "has 2 usable"]),
@@ -453,6 +456,37 @@ def test_a_system_from_a_file_can_be_changed_with_a_plus(here, monkeypatch, caps
     code, _, err = call(monkeypatch, capsys, *arguments, "budget.evaluations=100")
     assert code == 0, err
     assert "of 256 cores of mine" in err
+
+
+GRAPH = """
+defaults: [loihi2, _self_]
+name: two_rings
+topology:
+  type: graph
+  routers: 8
+  cores_per_router: 4
+  links: [[0, 1], [1, 2], [2, 3], [3, 0], [4, 5], [5, 6], [6, 7], [7, 4], [3, 4], [0, 5, mesh_y]]
+  chips: [0, 0, 0, 0, 1, 1, 1, 1]
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cores"),
+    [
+        (["system=torus", "system.topology.width=4", "system.topology.height=4"], "of 16 cores of torus"),
+        (["system=tree", "system.topology.depth=3"], "of 32 cores of tree"),
+        (["system=file", "system.path=graph.yaml"], "of 32 cores of two_rings"),
+    ],
+)
+def test_systems_that_are_no_mesh_run_and_are_scored_again(arguments, cores, here, monkeypatch, capsys):
+    (here / "graph.yaml").write_text(GRAPH)
+    code, _, err = call(monkeypatch, capsys, *SMALL, *arguments, "budget.evaluations=200", "output=run")
+    assert code == 0, err
+    assert cores in err
+    assert (here / "run" / "mesh_knee.png").exists()
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=again")
+    assert code == 0, err
+    assert load_table(here / "again" / "front.csv")
 
 
 def test_a_second_process_is_kept_out_of_a_folder_at_work(here):

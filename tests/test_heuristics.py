@@ -268,3 +268,42 @@ def test_fixed_core_graph_keeps_one_core_a_node():
     assert mappings["strided"].core_of_slice == (0, 2, 4, 6, 8, 10)
     # row 0 eastward, both cores of a router
     assert mappings["serpentine"].core_of_slice == (0, 1, 2, 3, 4, 5)
+
+
+def routers(*edges, one_way=False):
+    """Return a system of routers 0, 1, ... with one core each."""
+    G = nx.DiGraph() if one_way else nx.Graph()
+    G.add_nodes_from(range(1 + max(itertools.chain(*edges))))
+    G.add_edges_from(edges)
+    return nm.System.from_networkx(G)
+
+
+@pytest.mark.parametrize(
+    ("system", "walk"),
+    [
+        (lambda: nm.System.from_networkx(nx.cycle_graph(6)), [0, 1, 2, 3, 4, 5]),
+        # a star: all leaves lie at the rim, the lowest is first, then the middle
+        (lambda: routers((2, 0), (2, 1), (2, 3)), [0, 2, 1, 3]),
+        # a line 3 0 1 2: from the end with the lower id
+        (lambda: routers((3, 0), (0, 1), (1, 2)), [2, 1, 0, 3]),
+        # leaves 3 4 | 5 6 of a binary tree, siblings next to each other
+        (lambda: nm.load_system("tree", {"topology": {"depth": 2, "cores_per_router": 1}}), [3, 4, 5, 6]),
+        # there and back count: every router of a one-way ring is three hops from every other
+        (lambda: routers((0, 2), (2, 1), (1, 0), one_way=True), [0, 1, 2]),
+    ],
+)
+def test_serpentine_walks_a_graph_to_the_nearest_router_left(system, walk):
+    _, mappings = make(ring_of_messages(len(walk)), system())
+    assert mappings["serpentine"].core_of_slice == tuple(walk)
+
+
+def test_minimum_packed_gathers_round_the_centre_of_a_graph():
+    # a line 5 0 1 2 3 4: 1 and 2 are the most central, 1 has the lower id
+    _, mappings = make(ring_of_messages(4), routers((5, 0), (0, 1), (1, 2), (2, 3), (3, 4)))
+    assert mappings["minimum_packed"].core_of_slice == (1, 0, 2, 3)
+
+
+def test_baselines_on_graphs_pass_the_check(graph_system):
+    problem = nm.MappingProblem(nm.sparse_mlp([60, 80, 40, 10], 0.2), graph_system)
+    for mapping in (*nm.baselines(problem).values(), *balanced_partitions(problem.partitioner, graph_system)):
+        assert nm.check(mapping, problem) is None

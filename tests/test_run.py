@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 
+import networkx as nx
 import numpy as np
 import pytest
 
 import neuromap_moo as nm
 from neuromap_moo import plotting, report
 from neuromap_moo.evaluate import COLUMNS
+from neuromap_moo.evaluate.reference import reference_metrics
 from neuromap_moo.front import load_table
 from neuromap_moo.run import (
     CHOSEN,
@@ -326,3 +329,63 @@ def test_mesh_pictures_of_odd_shapes_fit_a_page(shape):
     problem = nm.MappingProblem(nm.sparse_mlp([30, 20], 0.5), nm.mesh_system(*shape))
     figure = plotting.mesh_figure(problem, nm.baselines(problem)["equal_split"], "split")
     assert max(figure.get_size_inches()) <= 11
+
+
+# ------------------------------------------------------------------------------------------- systems that are no mesh
+
+
+def test_search_on_graphs_from_end_to_end(graph_system):
+    network = nm.sparse_mlp([30, 40, 20], 0.3, seed=4)
+    problem = nm.MappingProblem(network, graph_system, objectives=("latency_s", "energy_j", "message_hops"))
+    run = search(problem, evaluations=400, seed=1)
+    for mapping, row in zip(run.front.mappings, run.front.objectives, strict=True):
+        nm.check(mapping, problem)
+        expected = reference_metrics(network, graph_system, mapping)
+        assert row == pytest.approx([expected[name] for name in problem.objectives], rel=1e-9)
+    assert search(problem, evaluations=400, seed=1).front.mappings == run.front.mappings
+
+
+def test_picture_of_a_mapping_on_a_graph(graph_system, tmp_path):
+    problem = nm.MappingProblem(nm.sparse_mlp([30, 40, 20], 0.3, seed=4), graph_system)
+    figure = plotting.mesh_figure(problem, nm.baselines(problem)["equal_split"], "split")
+    (ax, *_) = figure.axes
+    assert {str(router) for router in range(graph_system.n_routers)} <= {text.get_text() for text in ax.texts}
+    assert re.search(r"busiest link: router \d+→\d+ mesh_[xy], \d+ messages", ax.get_title(loc="left"))
+    assert sum(hasattr(patch, "get_arrowstyle") for patch in ax.patches) == graph_system.links.source.size
+    plotting.save_figure(figure, tmp_path, "split")
+    assert {p.name for p in tmp_path.iterdir()} == {"split.pdf", "split.png"}
+
+
+def two_slices_on(graph):
+    two = nm.CoreGraph.from_networkx(nx.Graph([(0, 1, {"messages": 1.0})]))
+    return nm.MappingProblem(two, nm.System.from_networkx(graph)), nm.Mapping((1, 1), (0, 1))
+
+
+def test_picture_names_the_chips_of_a_graph():
+    ring = nx.cycle_graph(4)
+    nx.set_node_attributes(ring, {0: 0, 1: 0, 2: 1, 3: 1}, "chip")
+    ax = plotting.mesh_figure(*two_slices_on(ring), "ring").axes[0]
+    assert {"0:0", "0:1", "1:2", "1:3"} <= {text.get_text() for text in ax.texts}
+
+
+@pytest.mark.parametrize("n", [2, 16, 300])
+def test_routers_without_places_are_laid_out_the_same_every_time(n):
+    problem, mapping = two_slices_on(nx.path_graph(2) if n == 2 else nx.random_regular_graph(3, n, seed=2))
+
+    def places():
+        figure = plotting.mesh_figure(problem, mapping, "graph")
+        assert max(figure.get_size_inches()) <= 11
+        return np.array([text.get_position() for text in figure.axes[0].texts])
+
+    first = places()
+    np.testing.assert_array_equal(first, places())
+    assert len(first) == n + 2  # the routers' ids and the two slices
+    assert len(np.unique(first, axis=0)) == len(first)
+
+
+def test_links_past_other_routers_are_bent():
+    square = nx.Graph([(0, 1), (1, 2), (0, 2)])  # 0 1 2 in a row, the link 0 - 2 goes round 1
+    nx.set_node_attributes(square, {i: (10.0 * i, 0.0) for i in range(3)}, "pos")
+    ax = plotting.mesh_figure(*two_slices_on(square), "row").axes[0]
+    bends = [patch.get_connectionstyle().rad for patch in ax.patches if hasattr(patch, "get_connectionstyle")]
+    assert sorted(bend > 0 for bend in bends) == [False] * 4 + [True] * 2

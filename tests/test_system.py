@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import neuromap_moo as nm
 from neuromap_moo.system import COST_UNITS, KINDS, MESH_CLASSES, presets, system_from_dict
 
-PRESETS = ("kapoho_point", "loihi1", "loihi2", "loihi2_152", "mesh")
+PRESETS = ("kapoho_point", "loihi1", "loihi2", "loihi2_152", "mesh", "torus", "tree")
 
 
 @pytest.fixture
@@ -53,6 +53,7 @@ def test_every_constant_of_a_preset_has_unit_source_and_kind(name):
         ("loihi1", 1, 8 * 4, 128),
         ("kapoho_point", 8, 8 * 32, 8 * 128),
         ("mesh", 1, 64, 64),
+        ("torus", 1, 64, 64),
     ],
 )
 def test_sizes_of_presets(name, chips, routers, cores):
@@ -348,7 +349,7 @@ def edit(data, *path, value):
         (("capacities",), ..., "capacities: expected a mapping, got None"),
         (("colour",), "red", "unknown key 'colour'; choose one of: capacities, combine"),
         (("cost",), {}, "unknown key 'cost'; did you mean 'costs'"),
-        (("topology", "type"), "torus", "topology.type: expected 'mesh', got 'torus'"),
+        (("topology", "type"), "donut", "topology.type: no 'donut'; choose one of: graph, mesh, torus, tree"),
         (("topology", "widht"), 3, "topology: unknown key 'widht'; did you mean 'width'"),
         (("topology", "width"), ..., "topology.width: missing; expected routers per chip"),
         (("topology", "height"), "4", "topology.height: expected a whole number >= 1, got '4'"),
@@ -466,7 +467,7 @@ def test_missing_file_is_named(tmp_path):
     ("name", "message"),
     [
         ("lohi2", r"'lohi2': no such preset; did you mean 'loihi2'\?"),
-        ("xyz", "no such preset; choose one of: kapoho_point, loihi1, loihi2, loihi2_152, mesh"),
+        ("xyz", "no such preset; choose one of: kapoho_point, loihi1, loihi2, loihi2_152, mesh, torus, tree"),
         ("file", r"no such preset.*or give the path of a \.yaml file"),
     ],
 )

@@ -14,6 +14,7 @@ from neuromap_moo.mapping import Mapping
 from neuromap_moo.network import Dense, Network
 from neuromap_moo.partition import CoreGraph
 from neuromap_moo.system import System
+from neuromap_moo.topology import Graph, Mesh
 
 
 def reference_metrics(network: Network | CoreGraph, system: System, mapping: Mapping) -> dict[str, Any]:
@@ -144,11 +145,12 @@ def _depth(network: Network) -> int:
 
 def _chip(system: System, core: int) -> int:
     t = system.topology
+    if isinstance(t, Graph):
+        return t.chips[core // t.cores_per_router]
     return core // (t.width * t.height * t.cores_per_router)
 
 
-def _position(system: System, core: int) -> tuple[int, int]:
-    t = system.topology
+def _position(t: Mesh, core: int) -> tuple[int, int]:
     chip, local = divmod(core, t.width * t.height * t.cores_per_router)
     router = local // t.cores_per_router
     return (chip % t.chips_x) * t.width + router % t.width, (chip // t.chips_x) * t.height + router // t.width
@@ -156,8 +158,13 @@ def _position(system: System, core: int) -> tuple[int, int]:
 
 def _route(system: System, source: int, target: int) -> list[tuple[Any, ...]]:
     t = system.topology
-    (x, y), (x2, y2) = _position(system, source), _position(system, target)
-    path: list[tuple[Any, ...]] = [("inject", source)]
+    way = _shortest_way(t, source, target) if isinstance(t, Graph) else _x_then_y(t, source, target)
+    return [("inject", source), *way, ("eject", target)]
+
+
+def _x_then_y(t: Mesh, source: int, target: int) -> list[tuple[Any, ...]]:
+    (x, y), (x2, y2) = _position(t, source), _position(t, target)
+    path: list[tuple[Any, ...]] = []
     while (x, y) != (x2, y2):
         here = (x, y)
         if x != x2:
@@ -167,7 +174,24 @@ def _route(system: System, source: int, target: int) -> list[tuple[Any, ...]]:
         crosses = (here[0] // t.width, here[1] // t.height) != (x // t.width, y // t.height)
         kind = "chip" if crosses else "mesh_x" if here[1] == y else "mesh_y"
         path.append((kind, here, (x, y)))
-    return [*path, ("eject", target)]
+    return path
+
+
+def _shortest_way(t: Graph, source: int, target: int) -> list[tuple[Any, ...]]:
+    """Fewest links; where several ways are as short, the lowest next router at every step."""
+    here, end = source // t.cores_per_router, target // t.cores_per_router
+    distance = {end: 0}
+    rim = [end]
+    while rim:
+        reached = {a for a, b, _ in t.links if b in rim and a not in distance}
+        distance |= dict.fromkeys(reached, distance[rim[0]] + 1)
+        rim = sorted(reached)
+    path: list[tuple[Any, ...]] = []
+    while here != end:
+        nearer = {b: kind for a, b, kind in t.links if a == here and distance[b] == distance[here] - 1}
+        path.append((nearer[min(nearer)], here, min(nearer)))
+        here = min(nearer)
+    return path
 
 
 def _barrier(cost: dict[str, float], chips: int) -> float:
