@@ -116,12 +116,7 @@ def test_routes_on_a_torus_by_hand():
     assert route(system, 0, 15) == [0, 3, 15]
     assert route(system, 15, 0) == [15, 3, 0]
     assert route(system, 0, 10) == [0, 1, 2, 6, 10]
-    assert [classes(system)[link] for link in [(0, 3), (3, 15), (5, 6), (6, 10)]] == [
-        "mesh_x",
-        "mesh_y",
-        "mesh_x",
-        "mesh_y",
-    ]
+    assert [classes(system)[link] for link in [(0, 3), (3, 15), (6, 10)]] == ["mesh_x", "mesh_y", "mesh_y"]
 
 
 @pytest.mark.parametrize(("width", "height"), [(4, 4), (5, 3), (2, 3), (1, 4), (2, 2), (1, 1), (6, 1)])
@@ -170,8 +165,7 @@ def test_order_in_which_links_are_given_does_not_matter(seed):
 
 def test_links_are_numbered_along_the_routes():
     def intervals(G):
-        start = nm.System.from_networkx(G).routes.start
-        return np.diff(start)
+        return np.diff(nm.System.from_networkx(G).routes.start)
 
     line = nx.path_graph(300)
     assert intervals(line).max() == 1
