@@ -7,12 +7,13 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
+from neuromap_moo.errors import InputError, did_you_mean, whole_number
 from neuromap_moo.routing import Links, Paths, Routes, shortest_paths, unconnected
 
 KINDS = ("published", "derived", "assumed")
@@ -303,10 +304,10 @@ class Graph:
             raise InputError(f"{where}: expected x and y for each of the {self.routers} routers, got {self.xy!r}")
         places: list[tuple[float, float]] = []
         for i, entry in enumerate(self.xy):
-            if isinstance(entry, str) or not isinstance(entry, Iterable) or len(pair := list(entry)) != 2:
-                raise InputError(f"{where}, router {i}: expected x and y, got {entry!r}")
-            x, y = (finite_number(f"{where}, router {i}", value, -np.inf) for value in pair)
-            places.append((x, y))
+            pair = list(entry) if isinstance(entry, Iterable) else []
+            if len(pair) != 2 or not all(isinstance(value, Real) and np.isfinite(value) for value in pair):
+                raise InputError(f"{where}, router {i}: expected x and y, two finite numbers, got {entry!r}")
+            places.append((float(pair[0]), float(pair[1])))
         if places and len(places) != self.routers:
             raise InputError(f"{where}: expected x and y for each of the {self.routers} routers, got {len(places)}")
         if len(set(places)) < len(places):

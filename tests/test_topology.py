@@ -348,9 +348,9 @@ PATH = [[0, 1], [1, 2]]
         ({"cores": [0, 0, 0]}, "masked_cores: all 6 cores are masked; leave some to use"),
         ({"xy": [[0, 0], [1, 1]]}, r"topology\.xy: expected x and y for each of the 3 routers, got 2"),
         ({"xy": 3}, r"topology\.xy: expected x and y for each of the 3 routers, got 3"),
-        ({"xy": [[0, 0], [1, 1], [2]]}, r"topology\.xy, router 2: expected x and y, got \[2\]"),
-        ({"xy": [[0, 0], [1, 1], 2]}, r"topology\.xy, router 2: expected x and y, got 2"),
-        ({"xy": [[0, 0], [1, 1], [2, "up"]]}, r"topology\.xy, router 2: expected a number .*, got 'up'"),
+        ({"xy": [[0, 0], [1, 1], [2]]}, r"topology\.xy, router 2: expected x and y, two finite numbers, got \[2\]"),
+        ({"xy": [[0, 0], [1, 1], 2]}, r"topology\.xy, router 2: expected x and y, two finite numbers, got 2"),
+        ({"xy": [[0, 0], [1, 1], [2, "up"]]}, r"xy, router 2: expected x and y, two finite numbers, got \[2, 'up'\]"),
         (
             {"xy": [[0, 0], [1, 1], [0, 0]]},
             r"xy: expected routers in different places, got two at \(0\.0, 0\.0\); move",
