@@ -132,13 +132,13 @@ def search(
     Parameters
     ----------
     algorithm
-        nsga2, nsga3, es or random.
+        nsga2, nsga3, smsemoa, agemoea2, moead, spea2, es or random.
     evaluations, seconds
         The search ends at whichever comes first; None is no limit.
     seed
         Of every random draw.
     options
-        Of the algorithm: ``{"population": 200}`` for nsga2, nsga3 and random; partition_offspring,
+        Of the algorithm: ``{"population": 200}`` for all but es, neighbours as well for moead; partition_offspring,
         placement_offspring and placement_generations for es.
     keep_evaluations
         Keep every evaluated mapping in `Run.evaluated`.

@@ -9,17 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 
 import neuromap_moo as nm
 from neuromap_moo import cli
 from neuromap_moo.files import config_folder
 from neuromap_moo.front import load_table
+from neuromap_moo.search import ALGORITHMS
 from neuromap_moo.system import presets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +94,12 @@ def test_presets_read_the_same_by_hydra_and_by_load_system(name):
     assert cli.build_system(OmegaConf.to_container(config.system)) == nm.load_system(name)
 
 
-@pytest.mark.parametrize("algorithm", ["nsga2", "nsga3", "random", "es"])
+def test_every_algorithm_has_a_file_with_its_defaults():
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in (config_folder() / "algorithm").glob("*.yaml")}
+    assert files == {name: {"name": name, **asdict(options())} for name, (options, _) in ALGORITHMS.items()}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_runs_by_name(algorithm, here, monkeypatch, capsys):
     code, _, err = call(monkeypatch, capsys, *SMALL, f"algorithm={algorithm}", "budget.evaluations=250", "output=run")
     assert code == 0, err
@@ -392,7 +400,11 @@ def test_bugs_end_with_code_1_and_a_traceback(here, monkeypatch, capsys):
 def test_help_shows_examples_and_groups(here, monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, "--help")
     assert code == 0
-    for text in ("+experiment=mlp_b", "network=file network.path=", "algorithm: es, nsga2, nsga3, random"):
+    for text in (
+        "+experiment=mlp_b",
+        "network=file network.path=",
+        "algorithm: agemoea2, es, moead, nsga2, nsga3, random",
+    ):
         assert text in out
 
 

@@ -7,10 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import moocore
 import numpy as np
 from numpy.typing import NDArray
+from pymoo.algorithms.moo.age2 import AGEMOEA2
+from pymoo.algorithms.moo.moead import ParallelMOEAD
 from pymoo.algorithms.moo.nsga2 import NSGA2, RankAndCrowdingSurvival, binary_tournament
 from pymoo.algorithms.moo.nsga3 import NSGA3, comp_by_cv_then_random
+from pymoo.algorithms.moo.sms import SMSEMOA, cv_and_dom_tournament
+from pymoo.algorithms.moo.spea2 import SPEA2, spea_binary_tournament
 from pymoo.core.algorithm import Algorithm
 from pymoo.core.population import Population
 from pymoo.operators.selection.tournament import TournamentSelection
@@ -20,15 +25,25 @@ from neuromap_moo.errors import InputError, did_you_mean, whole_number
 from neuromap_moo.search.encoding import Genomes
 from neuromap_moo.search.operators import MOVES, mutate
 from neuromap_moo.search.problem import MappingProblem, operators
+from neuromap_moo.search.survivals import GeometrySurvival, HypervolumeSurvival, StrengthSurvival, bounds
 
 LARGEST_OPTION = 100_000  # mappings or generations, beyond which nothing is gained and memory lost
+LARGEST_PAIRWISE = 2_000  # mappings, where an algorithm compares all pairs of them in memory
+PAIRWISE = ("agemoea2", "moead", "spea2")
 
 
 @dataclass(frozen=True)
 class PopulationOptions:
-    """Options of nsga2, nsga3 and random: mappings per generation."""
+    """Options of nsga2, nsga3, smsemoa, agemoea2, spea2 and random: mappings per generation."""
 
     population: int = 100
+
+
+@dataclass(frozen=True)
+class MOEADOptions(PopulationOptions):
+    """Options of moead: also, among how many of the nearest directions parents mate and children replace."""
+
+    neighbours: int = 20
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,41 @@ class RandomSearch(Algorithm):
 
     def _advance(self, infills: Population | None = None, **kwargs: Any) -> None:
         self.pop = infills
+
+
+class Decomposition(ParallelMOEAD):
+    """MOEA/D of Zhang and Li, IEEE TEC 11(6), 2007, a generation at a time: pymoo's with its mating mended.
+
+    pymoo 0.6.2 hands children to directions other than those whose neighbours are their parents. After the paper,
+    objectives are scaled, by the spans of the non-dominated, and a child as good as a neighbour takes its place.
+    Tchebycheff up to two objectives, penalty boundary intersection from three on.
+    """
+
+    ideal: NDArray[np.float64]
+
+    def _infill(self) -> Population:
+        n, crossover, rng = len(self.pop), self.mating.crossover, self.random_state
+        self.indices = rng.permutation(n)
+        near = self.neighbors[self.indices]
+        parents = self.selection.do(self.problem, self.pop, n, crossover.n_parents, neighbors=near, random_state=rng)
+        children = self.mating.do(self.problem, self.pop, n * crossover.n_offsprings, parents=parents, random_state=rng)
+        # The first children of all matings come before the second ones.
+        return children[rng.integers(crossover.n_offsprings, size=n) * n + np.arange(n)]
+
+    def _advance(self, infills: Any = None, **kwargs: Any) -> None:
+        F = self.pop.get("F")
+        _, self.span = bounds(F[moocore.is_nondominated(F, keep_weakly=True)])
+        self.ideal = np.minimum(self.ideal, infills.get("F").min(axis=0))
+        for k, child in zip(self.indices, infills, strict=False):  # the budget may have cut the children short
+            self._replace(k, child)
+
+    def _replace(self, k: int, off: Any) -> None:
+        near = self.neighbors[k]
+        old, new = (
+            self.decomposition.do((F - self.ideal) / self.span, weights=self.ref_dirs[near], _type=matching)
+            for F, matching in ((self.pop[near].get("F"), "one_to_one"), (off.F[None], "one_to_many"))
+        )
+        self.pop[near[new <= old]] = off
 
 
 class NestedES(Algorithm):
@@ -130,9 +180,7 @@ def reference_directions(n_objectives: int, population: int) -> NDArray[np.float
     if n_objectives == 1:
         return np.ones((1, 1))
     if population < n_objectives:
-        raise InputError(
-            f"algorithm 'nsga3', population: expected at least {n_objectives}, one per objective, got {population}"
-        )
+        raise InputError(f"algorithm.population: expected at least {n_objectives}, one per objective, got {population}")
     n = 1
     while math.comb(n + n_objectives, n_objectives - 1) <= population:
         n += 1
@@ -142,14 +190,14 @@ def reference_directions(n_objectives: int, population: int) -> NDArray[np.float
 
 # pymoo's default operators, survivals and selections are shared between all instances in a process, so each
 # algorithm gets its own.
-def _nsga2(problem: MappingProblem, options: PopulationOptions) -> Algorithm:
-    return NSGA2(
-        pop_size=options.population,
-        selection=TournamentSelection(func_comp=binary_tournament),
-        survival=RankAndCrowdingSurvival(),
-        output=None,
-        **operators(problem),
-    )
+def _genetic(kind: type, tournament: Callable[..., Any], survival: type) -> Callable[[MappingProblem, Any], Algorithm]:
+    def make(problem: MappingProblem, options: PopulationOptions) -> Algorithm:
+        selection = TournamentSelection(func_comp=tournament)
+        algorithm = kind(pop_size=options.population, selection=selection, output=None, **operators(problem))
+        algorithm.survival = survival()  # not every class takes one
+        return algorithm
+
+    return make
 
 
 def _nsga3(problem: MappingProblem, options: PopulationOptions) -> Algorithm:
@@ -162,6 +210,17 @@ def _nsga3(problem: MappingProblem, options: PopulationOptions) -> Algorithm:
     )
 
 
+def _moead(problem: MappingProblem, options: MOEADOptions) -> Algorithm:
+    if problem.n_obj == 1:
+        # Any positive weight ranks one objective alike; different ones make neighbours of mappings, as in a row.
+        directions = np.linspace(0.5, 1.0, options.population)[:, None]
+    else:
+        directions = reference_directions(problem.n_obj, options.population)
+    variation = operators(problem)
+    del variation["eliminate_duplicates"]  # every direction needs its child
+    return Decomposition(directions, n_neighbors=options.neighbours, output=None, **variation)
+
+
 def _random(problem: MappingProblem, options: PopulationOptions) -> Algorithm:
     return RandomSearch(options.population)
 
@@ -171,8 +230,12 @@ def _es(problem: MappingProblem, options: ESOptions) -> Algorithm:
 
 
 ALGORITHMS: dict[str, tuple[type, Callable[[MappingProblem, Any], Algorithm]]] = {
-    "nsga2": (PopulationOptions, _nsga2),
+    "nsga2": (PopulationOptions, _genetic(NSGA2, binary_tournament, RankAndCrowdingSurvival)),
     "nsga3": (PopulationOptions, _nsga3),
+    "smsemoa": (PopulationOptions, _genetic(SMSEMOA, cv_and_dom_tournament, HypervolumeSurvival)),
+    "agemoea2": (PopulationOptions, _genetic(AGEMOEA2, binary_tournament, GeometrySurvival)),
+    "moead": (MOEADOptions, _moead),
+    "spea2": (PopulationOptions, _genetic(SPEA2, spea_binary_tournament, StrengthSurvival)),
     "random": (PopulationOptions, _random),
     "es": (ESOptions, _es),
 }
@@ -186,9 +249,10 @@ def check_algorithm(name: str, options: Mapping[str, Any]) -> None:
     for key, value in options.items():
         if key not in known:
             raise InputError(f"algorithm '{name}': unknown option '{key}'{did_you_mean(key, known)}")
-        whole_number(f"algorithm '{name}', {key}", value, 2 if key == "population" else 1)
-        if value > LARGEST_OPTION:
-            raise InputError(f"algorithm '{name}', {key}: expected at most {LARGEST_OPTION}, got {value}")
+        whole_number(f"algorithm '{name}', {key}", value, 2 if key in ("population", "neighbours") else 1)
+        largest = LARGEST_PAIRWISE if name in PAIRWISE else LARGEST_OPTION
+        if value > largest:
+            raise InputError(f"algorithm '{name}', {key}: expected at most {largest}, got {value}")
 
 
 def make_algorithm(name: str, problem: MappingProblem, options: Mapping[str, Any] | None = None) -> Algorithm:
