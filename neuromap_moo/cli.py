@@ -393,8 +393,8 @@ def _progress(problem: MappingProblem, budget: Budget) -> Iterator[Any]:
         def on_generation(state: SearchState) -> None:
             nonlocal last_line
             done = min(state.seconds, total) if by_time else state.evaluations
-            _, _, hypervolume, *best = state.history[-1]
-            text = f"front {len(state.archive_F)}, hypervolume {hypervolume:.4f}, {first} {report.cell(first, best[0])}"
+            hypervolume, best = state.history[-1][2:4]
+            text = f"front {len(state.archive_F)}, hypervolume {hypervolume:.4f}, {first} {report.cell(first, best)}"
             if live:
                 bar.set_postfix_str(text, refresh=False)
                 bar.update(done - bar.n)

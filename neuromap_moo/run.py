@@ -72,16 +72,12 @@ class Run:
     front: Front
     baselines: Front
     history: NDArray[np.float64]
+    history_columns: tuple[str, ...]
     evaluations: int
     seconds: float
     ended: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
     evaluated: Mapping[str, NDArray[Any]] | None = None
-
-    @property
-    def history_columns(self) -> tuple[str, ...]:
-        """Column names of `history`."""
-        return ("evaluations", "seconds", "hypervolume", *(f"best_{name}" for name in self.problem.objectives))
 
     @property
     def reference_point(self) -> dict[str, float]:
@@ -169,6 +165,7 @@ def search(
         front=front_of(problem, result.mappings),
         baselines=baselines_of(problem),
         history=result.history,
+        history_columns=result.history_columns,
         evaluations=result.evaluations,
         seconds=result.seconds,
         ended=result.ended,
@@ -264,7 +261,9 @@ def save_tables(run: Run, folder: Path) -> None:
     with whole_file(folder / "history.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow(run.history_columns)
-        writer.writerows([int(row[0]), *map(repr, row[1:])] for row in run.history.tolist())
+        whole = [name in ("evaluations", "moves") for name in run.history_columns]
+        for row in run.history.tolist():
+            writer.writerow([int(v) if is_whole else repr(v) for v, is_whole in zip(row, whole, strict=True)])
     if run.evaluated is not None:
         with whole_file(folder / "evaluations.npz") as temporary, open(temporary, "wb") as raw:
             np.savez_compressed(raw, **run.evaluated)  # type: ignore[arg-type]

@@ -15,14 +15,17 @@ from pymoo.optimize import minimize
 import neuromap_moo as nm
 from neuromap_moo.search.encoding import repartition
 from neuromap_moo.search.operators import (
+    DRAWN,
     MOVES,
-    SHARES,
-    LayerCrossover,
+    PLACEMENT_MOVES,
     MappingDuplicates,
-    MappingMutation,
     MappingRepair,
+    cross_blocks,
+    cross_layers,
     mutate,
 )
+
+CROSSES = (cross_layers, cross_blocks)
 
 
 @pytest.fixture(scope="module")
@@ -137,15 +140,16 @@ def test_operators_keep_genotypes_feasible_and_their_input_untouched(problem, ga
         X = p.encoding.random(12, rng)
         before = X.copy()
         parents = X.reshape(2, 6, -1)
-        children = LayerCrossover()._do(p, parents, random_state=rng)
-        assert children.shape == parents.shape
-        assert_feasible(p, children.reshape(12, -1))
-        mutated = MappingMutation()._do(p, X, random_state=rng)
-        assert_feasible(p, mutated)
+        for cross in CROSSES:
+            children = cross(p, parents, rng)
+            assert children.shape == parents.shape
+            assert_feasible(p, children.reshape(12, -1))
+        assert_feasible(p, mutate(p, X, rng.integers(len(MOVES), size=12), rng))
         assert (before == X).all()
 
 
-def test_crossover_keeps_what_parents_agree_on(problem):
+@pytest.mark.parametrize("cross", CROSSES)
+def test_crossover_keeps_what_parents_agree_on(problem, cross):
     rng = np.random.default_rng(5)
     X = problem.encoding.random(2, rng)
     X[:, :3] = [1, 1, 1]
@@ -153,15 +157,16 @@ def test_crossover_keeps_what_parents_agree_on(problem):
     # The parents differ in two slices alone, those on the first two places of layer 0.
     X[1, [3, 4]] = X[1, [4, 3]]
     for _ in range(20):
-        children = LayerCrossover()._do(problem, X.reshape(2, 1, -1), random_state=rng)[:, 0]
+        children = cross(problem, X.reshape(2, 1, -1), rng)[:, 0]
         used = 3 + 2 + 3 + 3
         assert (children[:, 5:used] == X[0, 5:used]).all()
 
 
-def test_crossover_of_equal_parents_gives_them_back(problem):
+@pytest.mark.parametrize("cross", CROSSES)
+def test_crossover_of_equal_parents_gives_them_back(problem, cross):
     rng = np.random.default_rng(6)
     X = np.tile(problem.encoding.random(1, rng), (2, 1)).reshape(2, 1, -1)
-    children = LayerCrossover()._do(problem, X, random_state=rng)[:, 0]
+    children = cross(problem, X, rng)[:, 0]
     assert problem.encoding.keys(children) == problem.encoding.keys(X[:, 0])
 
 
@@ -170,7 +175,7 @@ def test_crossover_takes_counts_from_the_parents_where_they_fit(problem):
     X = problem.encoding.random(200, rng)
     X[:, :3] = rng.integers(0, 3, size=(200, 3))  # at most 3 + 4 + 4 = 11 cores: always affordable
     X = problem.encoding.repair(X).reshape(2, 100, -1)
-    children = LayerCrossover()._do(problem, X, random_state=rng)
+    children = cross_layers(problem, X, rng)
     for child, mate in ((children[0], children[1]), (children[1], children[0])):
         assert ((child[:, :3] == X[0, :, :3]) | (child[:, :3] == X[1, :, :3])).all()
         # The other child takes what this one leaves.
@@ -181,12 +186,11 @@ def test_crossover_takes_counts_from_the_parents_where_they_fit(problem):
 def test_each_move_changes_what_it_says(problem, move):
     rng = np.random.default_rng(8)
     X = problem.encoding.random(300, rng)
-    shares = np.array([float(m == move) for m in MOVES])
-    mutated = mutate(problem.encoding, X, shares, rng)
+    mutated = mutate(problem, X, np.full(300, MOVES.index(move)), rng)
     partition_changed = (mutated[:, :3] != X[:, :3]).any(axis=1)
     order_changed = (mutated[:, 3:] != X[:, 3:]).any(axis=1)
     assert (partition_changed | order_changed).mean() > 0.5
-    if move in ("swap", "inversion", "scramble"):
+    if move in PLACEMENT_MOVES:
         assert not partition_changed.any()
     if move == "shift":
         # What one layer gives another one gets, unless a maximum is in the way.
@@ -201,7 +205,10 @@ def test_mutation_leaves_a_fixed_partition_alone():
     p = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), nm.mesh_system(3, 3))
     rng = np.random.default_rng(9)
     X = p.encoding.random(200, rng)
-    mutated = mutate(p.encoding, X, np.array(SHARES), rng)
+    variation = nm.operators(p)["mutation"].variation
+    shares = dict(zip(DRAWN["mutation"], variation.shares("mutation", p), strict=True))
+    assert {move for move, share in shares.items() if share > 0} == set(PLACEMENT_MOVES)
+    mutated = mutate(p, X, rng.choice(len(MOVES), size=200, p=list(shares.values())), rng)
     assert (mutated[:, :5] == 0).all()
     assert (mutated != X).any(axis=1).mean() > 0.8
 
@@ -210,8 +217,9 @@ def test_same_generator_state_same_children(problem):
     def children(seed):
         rng = np.random.default_rng(seed)
         X = problem.encoding.random(20, rng)
-        crossed = LayerCrossover()._do(problem, X.reshape(2, 10, -1), random_state=rng).reshape(20, -1)
-        return MappingMutation()._do(problem, crossed, random_state=rng)
+        operators = nm.operators(problem)
+        crossed = operators["crossover"]._do(problem, X.reshape(2, 10, -1), random_state=rng).reshape(20, -1)
+        return operators["mutation"]._do(problem, crossed, random_state=rng)
 
     assert (children(1) == children(1)).all()
     assert (children(1) != children(2)).any()

@@ -71,7 +71,12 @@ def test_tables_have_the_promised_columns(folder, problem):
     assert list(baselines) == ["name", *COLUMNS, "note"]
     assert baselines["name"][0] == "vendor_default"
     history = load_table(folder / "history.csv")
-    assert list(history) == ["evaluations", "seconds", "hypervolume", "best_latency_s", "best_energy_j"]
+    assert list(history)[:6] == [
+        *("evaluations", "seconds", "hypervolume", "best_latency_s", "best_energy_j", "moves"),
+    ]
+    shares = [name for name in history if name.startswith("share_")]
+    assert sum(float(history[name][-1]) for name in shares) == pytest.approx(2.0)  # of crossovers and of mutations
+    assert int(history["moves"][-1]) > 0
     assert history["evaluations"][-1] == "800"
 
 

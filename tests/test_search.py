@@ -18,7 +18,7 @@ import neuromap_moo as nm
 from neuromap_moo.evaluate import minimised
 from neuromap_moo.search import ALGORITHMS, Budget, search_mappings
 from neuromap_moo.search.algorithms import make_algorithm, reference_directions
-from neuromap_moo.search.driver import add_to_archive, round_significant
+from neuromap_moo.search.driver import non_dominated_rows, round_significant
 from neuromap_moo.search.survivals import (
     GeometrySurvival,
     HypervolumeSurvival,
@@ -79,8 +79,8 @@ class TestConformance:
             search_mappings(problem, algorithm, budget=Budget(400), seed=s, keep_evaluations=True) for s in (1, 1, 2)
         )
         assert first.mappings == again.mappings
-        assert np.array_equal(first.history[:, [0, 2, 3]], again.history[:, [0, 2, 3]])
-        assert not np.array_equal(first.evaluated["objectives"], other.evaluated["objectives"])
+        assert np.array_equal(np.delete(first.history, 1, axis=1), np.delete(again.history, 1, axis=1))
+        assert not np.array_equal(first.evaluated["core_of_slice"], other.evaluated["core_of_slice"])
 
     def test_a_resumed_search_ends_like_an_unbroken_one(self, network, system, algorithm, objectives, tmp_path):
         problem = nm.MappingProblem(network, system, objectives)
@@ -103,7 +103,7 @@ class TestConformance:
         rest = search_mappings(problem, algorithm, budget=budget, seed=4, checkpoint=checkpoint, keep_evaluations=True)
         assert rest.mappings == whole.mappings
         assert np.array_equal(rest.evaluated["objectives"], whole.evaluated["objectives"])
-        assert np.array_equal(rest.history[:, [0, 2]], whole.history[:, [0, 2]])
+        assert np.array_equal(np.delete(rest.history, 1, axis=1), np.delete(whole.history, 1, axis=1))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -135,7 +135,8 @@ class TestEveryAlgorithm:
 
     @pytest.mark.parametrize("population", [2, 7])
     def test_small_populations(self, problem, algorithm, population):
-        options = {"population": population} if algorithm != "es" else {"placement_offspring": 1}
+        others = {"es": {"placement_offspring": 1}, "annealing": {"weights": population, "run_moves": 7}}
+        options = others.get(algorithm, {"population": population})
         assert search_mappings(problem, algorithm, options, Budget(61), seed=0).evaluations == 61
 
     @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_search_returns_exactly_the_brute_force_front_of_six_slices(algorithm, o
         assert len(everything) == 720
         F = round_significant(minimised(problem.evaluate_mappings(everything), objectives))
         front = np.unique(F[moocore.is_nondominated(F)], axis=0)
-        run = nm.search(problem, algorithm, evaluations=4000, seed=seed)
+        run = nm.search(problem, algorithm, evaluations=1500, seed=seed)
         found = round_significant(minimised(run.front.table, objectives))
         assert np.array_equal(np.unique(found, axis=0), front), f"graph {seed}"
         sizes.append(len(front))
@@ -286,7 +287,7 @@ def test_hypervolume_never_falls_and_ends_as_the_front_has_it(problem):
     history = run.history
     assert (np.diff(history[:, 2]) >= 0).all()
     assert history[-1, 2] == pytest.approx(run.hypervolume, rel=1e-9)
-    assert history[-1, 3:].tolist() == run.front.objectives.min(axis=0).tolist()
+    assert history[-1, 3:5].tolist() == run.front.objectives.min(axis=0).tolist()
     assert history[-1, 0] == 1500
 
 
@@ -348,11 +349,8 @@ def test_a_tiny_space_ends_as_exhausted(algorithm):
 
 
 def test_archive_keeps_the_first_of_equals_and_ignores_rounding_noise():
-    X, F = np.array([[1], [2]]), np.array([[1.0, 2.0], [2.0, 1.0]])
-    new_F = np.array([[1.0 + 1e-15, 2.0 - 1e-15], [1.5, 1.5], [3.0, 3.0]])
-    kept_X, kept_F = add_to_archive(X, F, np.array([[3], [4], [5]]), new_F)
-    assert kept_X.ravel().tolist() == [1, 2, 4]
-    assert kept_F.tolist() == [[1.0, 2.0], [2.0, 1.0], [1.5, 1.5]]
+    F = np.array([[1.0, 2.0], [2.0, 1.0], [1.0 + 1e-15, 2.0 - 1e-15], [1.5, 1.5], [3.0, 3.0]])
+    assert non_dominated_rows(F).tolist() == [True, True, False, True, False]
 
 
 def test_round_significant_by_hand():

@@ -21,26 +21,42 @@ from pymoo.core.population import Population
 from pymoo.operators.selection.tournament import TournamentSelection
 from pymoo.util.ref_dirs import get_reference_directions
 
-from neuromap_moo.errors import InputError, did_you_mean, whole_number
+from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
+from neuromap_moo.search.annealing import MultiWeightAnnealing
 from neuromap_moo.search.encoding import Genomes
-from neuromap_moo.search.operators import MOVES, mutate
-from neuromap_moo.search.problem import MappingProblem, operators
+from neuromap_moo.search.operators import MOVES, MappingMutation, Variation, mutate
+from neuromap_moo.search.problem import LOCAL_SHARE, MappingProblem, operators
 from neuromap_moo.search.survivals import GeometrySurvival, HypervolumeSurvival, StrengthSurvival, bounds
 
 LARGEST_OPTION = 100_000  # mappings or generations, beyond which nothing is gained and memory lost
 LARGEST_PAIRWISE = 2_000  # mappings, where an algorithm compares all pairs of them in memory
 PAIRWISE = ("agemoea2", "moead", "spea2")
+MOVE_OPTIONS = ("snapshot_moves", "run_moves")
+LARGEST_MOVES = 10**9
+MOST_LOCAL = 0.99  # the rest makes and judges what the runs start from
+LEAST = {"population": 2, "neighbours": 2, "run_moves": 0}  # of options whose least value is not 1
 
 
 @dataclass(frozen=True)
-class PopulationOptions:
-    """Options of nsga2, nsga3, smsemoa, agemoea2, spea2 and random: mappings per generation."""
+class RandomOptions:
+    """Options of random: mappings per generation."""
 
     population: int = 100
 
 
 @dataclass(frozen=True)
-class MOEADOptions(PopulationOptions):
+class GeneticOptions:
+    """Options of nsga2, nsga3, smsemoa, agemoea2 and spea2: mappings per generation, and the memetic step's share.
+
+    `local_share` of the work (0 to MOST_LOCAL) goes to annealing runs on incremental moves.
+    """
+
+    population: int = 100
+    local_share: float = LOCAL_SHARE
+
+
+@dataclass(frozen=True)
+class MOEADOptions(GeneticOptions):
     """Options of moead: also, among how many of the nearest directions parents mate and children replace."""
 
     neighbours: int = 20
@@ -53,6 +69,18 @@ class ESOptions:
     partition_offspring: int = 8
     placement_offspring: int = 2
     placement_generations: int = 2
+
+
+@dataclass(frozen=True)
+class AnnealingOptions:
+    """Options of multi-weight annealing: how many weights, moves between snapshots, and moves per run.
+
+    `run_moves` 0 begins with short runs and doubles them.
+    """
+
+    weights: int = 12
+    snapshot_moves: int = 5_000
+    run_moves: int = 0
 
 
 class RandomSearch(Algorithm):
@@ -118,8 +146,8 @@ class NestedES(Algorithm):
     offspring. It starts from the vendor's default; the paper's parameters are not public, these are ours.
     """
 
-    PARTITION = np.array([float(m in ("resize", "shift")) for m in MOVES])
-    PLACEMENT = np.array([float(m in ("swap", "inversion", "scramble")) for m in MOVES])
+    PARTITION = tuple(MOVES.index(m) for m in ("resize", "shift"))
+    PLACEMENT = tuple(MOVES.index(m) for m in ("swap", "inversion", "scramble"))
 
     def __init__(self, options: ESOptions) -> None:
         super().__init__()
@@ -138,17 +166,15 @@ class NestedES(Algorithm):
         self.outer = self._best(infills)
 
     def _infill(self) -> Population:
-        e = self.problem.encoding
         if self.inner is None:
             parent = self.outer[0]  # type: ignore[index]
-            if not e.has_fixed_partition:
-                parent = mutate(e, parent[None], self.PARTITION, self.random_state)[0]
+            if not self.problem.encoding.has_fixed_partition:
+                parent = self._mutate(parent[None], self.PARTITION)[0]
             children = np.tile(parent, (self.options.placement_offspring, 1))
             # The first child keeps the placement that the new partition inherits.
-            children[1:] = mutate(e, children[1:], self.PLACEMENT, self.random_state)
+            children[1:] = self._mutate(children[1:], self.PLACEMENT)
         else:
-            parents = np.tile(self.inner[0], (self.options.placement_offspring, 1))
-            children = mutate(e, parents, self.PLACEMENT, self.random_state)
+            children = self._mutate(np.tile(self.inner[0], (self.options.placement_offspring, 1)), self.PLACEMENT)
         return Population.new("X", children)
 
     def _advance(self, infills: Population | None = None, **kwargs: Any) -> None:
@@ -167,6 +193,9 @@ class NestedES(Algorithm):
             if self.offspring[1] <= self.outer[1]:  # type: ignore[index]
                 self.outer = self.offspring
             self.offspring, self.partitions_tried = None, 0
+
+    def _mutate(self, X: Genomes, moves: tuple[int, ...]) -> Genomes:
+        return mutate(self.problem, X, self.random_state.choice(moves, size=len(X)), self.random_state)
 
     @staticmethod
     def _best(infills: Any) -> tuple[Genomes, float]:
@@ -191,22 +220,24 @@ def reference_directions(n_objectives: int, population: int) -> NDArray[np.float
 # pymoo's default operators, survivals and selections are shared between all instances in a process, so each
 # algorithm gets its own.
 def _genetic(kind: type, tournament: Callable[..., Any], survival: type) -> Callable[[MappingProblem, Any], Algorithm]:
-    def make(problem: MappingProblem, options: PopulationOptions) -> Algorithm:
+    def make(problem: MappingProblem, options: GeneticOptions) -> Algorithm:
         selection = TournamentSelection(func_comp=tournament)
-        algorithm = kind(pop_size=options.population, selection=selection, output=None, **operators(problem))
+        algorithm = kind(
+            pop_size=options.population, selection=selection, output=None, **operators(problem, options.local_share)
+        )
         algorithm.survival = survival()  # not every class takes one
         return algorithm
 
     return make
 
 
-def _nsga3(problem: MappingProblem, options: PopulationOptions) -> Algorithm:
+def _nsga3(problem: MappingProblem, options: GeneticOptions) -> Algorithm:
     return NSGA3(
         ref_dirs=reference_directions(problem.n_obj, options.population),
         pop_size=options.population,
         selection=TournamentSelection(func_comp=comp_by_cv_then_random),
         output=None,
-        **operators(problem),
+        **operators(problem, options.local_share),
     )
 
 
@@ -216,12 +247,12 @@ def _moead(problem: MappingProblem, options: MOEADOptions) -> Algorithm:
         directions = np.linspace(0.5, 1.0, options.population)[:, None]
     else:
         directions = reference_directions(problem.n_obj, options.population)
-    variation = operators(problem)
+    variation = operators(problem, options.local_share)
     del variation["eliminate_duplicates"]  # every direction needs its child
     return Decomposition(directions, n_neighbors=options.neighbours, output=None, **variation)
 
 
-def _random(problem: MappingProblem, options: PopulationOptions) -> Algorithm:
+def _random(problem: MappingProblem, options: RandomOptions) -> Algorithm:
     return RandomSearch(options.population)
 
 
@@ -229,15 +260,21 @@ def _es(problem: MappingProblem, options: ESOptions) -> Algorithm:
     return NestedES(options)
 
 
+def _annealing(problem: MappingProblem, options: AnnealingOptions) -> Algorithm:
+    directions = reference_directions(problem.n_obj, options.weights)
+    return MultiWeightAnnealing(directions, options.snapshot_moves, options.run_moves or None)
+
+
 ALGORITHMS: dict[str, tuple[type, Callable[[MappingProblem, Any], Algorithm]]] = {
-    "nsga2": (PopulationOptions, _genetic(NSGA2, binary_tournament, RankAndCrowdingSurvival)),
-    "nsga3": (PopulationOptions, _nsga3),
-    "smsemoa": (PopulationOptions, _genetic(SMSEMOA, cv_and_dom_tournament, HypervolumeSurvival)),
-    "agemoea2": (PopulationOptions, _genetic(AGEMOEA2, binary_tournament, GeometrySurvival)),
+    "nsga2": (GeneticOptions, _genetic(NSGA2, binary_tournament, RankAndCrowdingSurvival)),
+    "nsga3": (GeneticOptions, _nsga3),
+    "smsemoa": (GeneticOptions, _genetic(SMSEMOA, cv_and_dom_tournament, HypervolumeSurvival)),
+    "agemoea2": (GeneticOptions, _genetic(AGEMOEA2, binary_tournament, GeometrySurvival)),
     "moead": (MOEADOptions, _moead),
-    "spea2": (PopulationOptions, _genetic(SPEA2, spea_binary_tournament, StrengthSurvival)),
-    "random": (PopulationOptions, _random),
+    "spea2": (GeneticOptions, _genetic(SPEA2, spea_binary_tournament, StrengthSurvival)),
+    "random": (RandomOptions, _random),
     "es": (ESOptions, _es),
+    "annealing": (AnnealingOptions, _annealing),
 }
 
 
@@ -249,10 +286,21 @@ def check_algorithm(name: str, options: Mapping[str, Any]) -> None:
     for key, value in options.items():
         if key not in known:
             raise InputError(f"algorithm '{name}': unknown option '{key}'{did_you_mean(key, known)}")
-        whole_number(f"algorithm '{name}', {key}", value, 2 if key in ("population", "neighbours") else 1)
-        largest = LARGEST_PAIRWISE if name in PAIRWISE else LARGEST_OPTION
+        where = f"algorithm '{name}', {key}"
+        if key == "local_share":
+            finite_number(where, value, 0.0)
+            largest: float = MOST_LOCAL
+        else:
+            whole_number(where, value, LEAST.get(key, 1))
+            largest = LARGEST_MOVES if key in MOVE_OPTIONS else LARGEST_PAIRWISE if name in PAIRWISE else LARGEST_OPTION
         if value > largest:
-            raise InputError(f"algorithm '{name}', {key}: expected at most {largest}, got {value}")
+            raise InputError(f"{where}: expected at most {largest}, got {value}")
+
+
+def variation_of(algorithm: Algorithm) -> Variation | None:
+    """Return what the operators of an algorithm share; None for one that has operators of its own."""
+    mutation = getattr(getattr(algorithm, "mating", None), "mutation", None)
+    return mutation.variation if isinstance(mutation, MappingMutation) else None
 
 
 def make_algorithm(name: str, problem: MappingProblem, options: Mapping[str, Any] | None = None) -> Algorithm:

@@ -22,9 +22,10 @@ from neuromap_moo.errors import InputError, finite_number, whole_number
 from neuromap_moo.evaluate import MAXIMISED
 from neuromap_moo.files import whole_file
 from neuromap_moo.mapping import Mapping as CoreMapping
-from neuromap_moo.search.algorithms import make_algorithm
+from neuromap_moo.search.algorithms import make_algorithm, variation_of
 from neuromap_moo.search.encoding import Genomes
-from neuromap_moo.search.operators import MOVES, LayerCrossover, mutate
+from neuromap_moo.search.local import Aim, advance, start_run
+from neuromap_moo.search.operators import DRAWN, MOVES, NOBODY, cross_blocks, cross_layers, mutate
 from neuromap_moo.search.problem import MappingProblem
 
 CHECKPOINT_SCHEMA = 1
@@ -56,13 +57,14 @@ class Budget:
 class SearchState:
     """Everything a search needs to go on: what is written to the checkpoint.
 
-    The archive holds genotypes (n, V) and their minimised objectives (n, m). `history` has one row per generation:
-    evaluations, seconds, hypervolume and the best value of each objective.
+    The archive holds genotypes (n, V), their minimised objectives (n, m) and which crossover and mutation made them
+    (n, 2). `history` has one row per generation and the columns of SearchResult.history_columns.
     """
 
     algorithm: Algorithm
     archive_X: Genomes
     archive_F: NDArray[np.float64]
+    archive_made_by: NDArray[np.int64]
     evaluations: int = 0
     seconds: float = 0.0
     history: list[tuple[float, ...]] = field(default_factory=list)
@@ -74,12 +76,16 @@ class SearchState:
 class SearchResult:
     """What a search found; mappings are sorted by the first objective, then the next.
 
+    `history` (generations, columns) has the columns of `history_columns`: evaluations, seconds, hypervolume, the best
+    value of each objective, incremental moves made by local search, and the share of each operator.
+
     `evaluated` is None or, where they were asked for, all evaluated mappings: cores_per_layer (n, L), the cores of
     all slices one mapping after the other, and the objectives (n, m).
     """
 
     mappings: tuple[CoreMapping, ...]
     history: NDArray[np.float64]
+    history_columns: tuple[str, ...]
     evaluations: int
     seconds: float
     ended: str
@@ -119,6 +125,7 @@ def search_mappings(
             make_algorithm(algorithm, problem, options),
             np.empty((0, problem.n_var), dtype=np.int64),
             np.empty((0, problem.n_obj)),
+            np.empty((0, len(DRAWN)), dtype=np.int64),
         )
         state.algorithm.setup(problem, termination=NoTermination(), seed=seed)
     _warm_up(problem)
@@ -128,7 +135,7 @@ def search_mappings(
         _advance(problem, state, budget, keep_evaluations)
         state.seconds = time.perf_counter() - started
         reached = (problem.hypervolume(state.archive_F), *_best(problem, state.archive_F))
-        state.history.append((state.evaluations, state.seconds, *reached))
+        state.history.append((state.evaluations, state.seconds, *reached, *_extras(problem, state.algorithm).values()))
         if state.evaluations == budget.evaluations:
             state.ended = "evaluations"
         elif budget.seconds is not None and state.seconds >= budget.seconds:
@@ -150,18 +157,13 @@ def _warm_up(problem: MappingProblem) -> None:
     """Run every compiled operator once, so that a search's clock does not count compilation."""
     rng = np.random.default_rng(0)
     problem.normalised(np.ones((1, problem.n_obj)))
-    parents = problem.encoding.random(4, rng).reshape(2, 2, -1)
-    children = LayerCrossover()._do(problem, parents, random_state=rng)[0]
-    mutate(problem.encoding, children, np.ones(len(MOVES)), rng)
-
-
-def add_to_archive(
-    X: Genomes, F: NDArray[np.float64], new_X: Genomes, new_F: NDArray[np.float64]
-) -> tuple[Genomes, NDArray[np.float64]]:
-    """Return the non-dominated of both sets; of equal objective vectors the first stays."""
-    all_X, all_F = np.concatenate([X, new_X]), np.concatenate([F, new_F])
-    keep = non_dominated_rows(all_F)
-    return all_X[keep], all_F[keep]
+    parents = problem.encoding.random(8, rng).reshape(2, 4, -1)
+    for cross in (cross_layers, cross_blocks):
+        cross(problem, parents, rng)
+    mutate(problem, problem.encoding.random(len(MOVES), rng), np.arange(len(MOVES)), rng)
+    if problem.is_analytic:
+        run = start_run(problem, Aim((1.0,) * problem.n_obj), parents[0, 0], 2, 0.1, rng)
+        advance(problem, run, 2, rng)
 
 
 def non_dominated_rows(F: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -253,7 +255,15 @@ def _advance(problem: MappingProblem, state: SearchState, budget: Budget, keep_e
             "finite values (are all costs of the system zero?)"
         )
     state.evaluations += len(X)
-    state.archive_X, state.archive_F = add_to_archive(state.archive_X, state.archive_F, X, F)
+    labels = np.array([[member.data.get(kind, NOBODY) for kind in DRAWN] for member in asked])
+    all_F = np.concatenate([state.archive_F, F])
+    keep = non_dominated_rows(all_F)
+    state.archive_F = all_F[keep]
+    state.archive_X = np.concatenate([state.archive_X, X])[keep]
+    state.archive_made_by = np.concatenate([state.archive_made_by, labels])[keep]
+    variation = variation_of(state.algorithm)
+    if variation is not None:
+        variation.learn(state.archive_X, state.archive_F, state.archive_made_by)
     if keep_evaluations:
         batch = problem.encoding.decode(X)
         placed = batch.core_of_slice[batch.core_of_slice >= 0]
@@ -268,6 +278,19 @@ def _best(problem: MappingProblem, F: NDArray[np.float64]) -> list[float]:
     return list((F.min(axis=0) * signs).tolist())
 
 
+def _extras(problem: MappingProblem, algorithm: Algorithm) -> dict[str, float]:
+    """Columns of the history that tell what an algorithm did beside evaluations."""
+    variation = variation_of(algorithm)
+    if variation is None:
+        return {"moves": getattr(algorithm, "moves", 0)}
+    shares = {
+        f"share_{name}": share
+        for kind, names in DRAWN.items()
+        for name, share in zip(names, variation.shares(kind, problem), strict=True)
+    }
+    return {"moves": variation.local.moves, **shares}
+
+
 def _result(problem: MappingProblem, state: SearchState, keep_evaluations: bool) -> SearchResult:
     order = np.lexsort(state.archive_F.T[::-1])
     mappings = problem.encoding.decode(state.archive_X[order]).unstack()
@@ -275,6 +298,8 @@ def _result(problem: MappingProblem, state: SearchState, keep_evaluations: bool)
     if keep_evaluations:
         k, cores, F = (np.concatenate(parts) for parts in zip(*state.kept, strict=True))
         evaluated = {"cores_per_layer": k, "core_of_slice": cores, "objectives": F}
+    columns = ("evaluations", "seconds", "hypervolume", *(f"best_{name}" for name in problem.objectives))
+    columns += tuple(_extras(problem, state.algorithm))
     return SearchResult(
-        tuple(mappings), np.array(state.history), state.evaluations, state.seconds, state.ended, evaluated
+        tuple(mappings), np.array(state.history), columns, state.evaluations, state.seconds, state.ended, evaluated
     )

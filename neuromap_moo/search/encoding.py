@@ -66,13 +66,21 @@ class Encoding:
         return MappingBatch(k, np.where(np.arange(placed.shape[1]) < used[:, None], placed, np.int32(-1)))
 
     def encode(self, mappings: Sequence[Mapping]) -> Genomes:
-        """Write mappings as genotypes; unused cores follow in ascending order."""
+        """Write mappings as genotypes."""
         X = np.empty((len(mappings), self.n_layers + self.n_cores), dtype=np.int64)
         for row, m in zip(X, mappings, strict=True):
-            row[: self.n_layers] = np.array(m.cores_per_layer) - self.minimum
-            used = np.searchsorted(self.cores, m.core_of_slice)
-            row[self.n_layers :] = np.concatenate([used, np.setdiff1d(np.arange(self.n_cores), used)])
+            row[:] = self.join(np.array(m.cores_per_layer), np.searchsorted(self.cores, m.core_of_slice))
         return X
+
+    def split(self, genome: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Cores per layer (L,) and places (S,) of one genotype; places are positions in `cores`."""
+        k = self.minimum + genome[: self.n_layers]
+        return k, genome[self.n_layers : self.n_layers + int(k.sum())].copy()
+
+    def join(self, cores_per_layer: NDArray[np.int64], place: NDArray[np.int64]) -> Genomes:
+        """Genotype (V,) of cores per layer (L,) and places (S,); unused cores follow in ascending order."""
+        unused = np.setdiff1d(np.arange(self.n_cores), place)
+        return np.concatenate([cores_per_layer - self.minimum, place, unused])
 
     def keys(self, X: Genomes) -> list[bytes]:
         """Return one key per row, equal exactly where the decoded mappings are equal (the tail does not count)."""

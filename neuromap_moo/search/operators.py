@@ -13,12 +13,22 @@ from pymoo.core.mutation import Mutation
 from pymoo.core.repair import Repair
 from pymoo.core.sampling import Sampling
 
+from neuromap_moo.moves import Board, Cost, Graph, State, put
 from neuromap_moo.search.encoding import Genomes, limit_counts, repartition
+from neuromap_moo.search.local import propose_recut
+from neuromap_moo.search.memetic import LocalSearch
 
-#: Moves of the mutation, in the order of its shares: exchange two cores (or move to a free one), reverse a segment,
-#: shuffle a segment, resize a layer, shift cores from one layer to another.
-MOVES = ("swap", "inversion", "scramble", "resize", "shift")
-SHARES = (0.45, 0.05, 0.05, 0.25, 0.20)
+#: Crossovers and mutations by name; see MappingCrossover and MappingMutation. What the memetic step makes is called
+#: `anneal` and takes its share of the work apart.
+CROSSOVERS = ("copy", "layer", "block")
+COMPILED_MOVES = ("swap", "inversion", "scramble", "resize", "shift")
+MOVES = (*COMPILED_MOVES, "relieve", "rebalance")
+PLACEMENT_MOVES = ("swap", "inversion", "scramble", "relieve")
+MUTATIONS = (*MOVES, "anneal")
+DRAWN = {"crossover": CROSSOVERS, "mutation": MOVES}
+NOBODY = -1  # label of what no operator made
+
+BLOCK_SHARES = (0.1, 0.5)  # of all cores, that a block crossover fills
 LONGEST_SEGMENT = 8
 REPEAT = 0.3  # chance of one more move after each
 STEP_SPREAD = 0.3  # of the logarithm of a layer's new size over its old one
@@ -46,30 +56,108 @@ class MappingSampling(Sampling):
         return np.concatenate([seeds, drawn])
 
 
-class LayerCrossover(Crossover):
-    """Each layer takes its cores from one of two parents; conflicts are filled from what is free.
+class Variation:
+    """What crossover and mutation of one search share: who made what lasts in the archive, and the memetic step.
 
-    Cores on which both parents agree always stay. A slice that loses its core to another layer takes one that the
-    other parent gave to its layer, or else a random free one.
+    Operators are drawn in proportion to the members of the archive that each has made, plus one (the rule of the Borg
+    MOEA, Hadka and Reed, Evolutionary Computation 21(2), 2013, equation 2). An operator that makes nothing lasting
+    keeps a small share, and one whose mappings are driven out of the archive loses it again.
     """
 
-    def __init__(self, prob: float = 0.9) -> None:
-        super().__init__(2, 2, prob=prob)
+    def __init__(self, local_share: float) -> None:
+        self.local = LocalSearch(local_share)
+        self.made = {"crossover": np.zeros(len(CROSSOVERS)), "mutation": np.zeros(len(MUTATIONS))}
+
+    def learn(self, archive_X: Genomes, archive_F: NDArray[np.float64], made_by: NDArray[np.int64]) -> None:
+        """Take the archive after a generation: genotypes (n, V), minimised objectives (n, m) and labels (n, 2)."""
+        self.local.observe(archive_X, archive_F)
+        for column, counts in enumerate(self.made.values()):
+            labels = made_by[:, column]
+            counts[:] = np.bincount(labels[labels >= 0], minlength=counts.size)
+
+    def shares(self, kind: str, problem: Any) -> NDArray[np.float64]:
+        """Odds of the operators of one kind, crossover or mutation, as named in DRAWN.
+
+        Moves that cannot change anything have none: a fixed partition leaves those of placement.
+        """
+        odds = self.made[kind][: len(DRAWN[kind])] + 1.0
+        if kind == "mutation" and problem.encoding.has_fixed_partition:
+            odds = odds * [move in PLACEMENT_MOVES for move in MOVES]
+        return np.asarray(odds / odds.sum())
+
+
+class MappingCrossover(Crossover):
+    """Two parents, two children, by one of CROSSOVERS each.
+
+    copy
+        the parents as they are, left to mutation
+    layer
+        each layer takes its cores from one of the parents; cores on which both agree always stay, conflicts are
+        filled from the other parent's cores for that layer, then from what is free
+    block
+        a neighbourhood of routers is filled as in one parent, the rest stays as in the other (a cohesive crossover
+        after Drezner, INFORMS Journal on Computing 15(3), 2003, for the quadratic assignment problem)
+    """
+
+    def __init__(self, variation: Variation) -> None:
+        super().__init__(2, 2, prob=1.0)
+        self.variation = variation
+        self._labels = np.empty(0, dtype=np.int64)
+
+    def do(self, *args: Any, **kwargs: Any) -> Any:
+        """Cross, and label each child with the operator that made it."""
+        self._labels = np.empty(0, dtype=np.int64)
+        children = super().do(*args, **kwargs)
+        children.set("crossover", self._labels if self._labels.size else np.full(len(children), NOBODY))
+        return children
 
     def _do(self, problem: Any, X: Genomes, *args: Any, random_state: Any = None, **kwargs: Any) -> Genomes:
-        e = problem.encoding
-        take = random_state.random((X.shape[1], e.n_layers)) < 0.5
-        order = random_state.permuted(np.tile(np.arange(e.n_layers), (X.shape[1], 1)), axis=1)
-        free = random_state.permuted(np.tile(np.arange(e.n_cores), (X.shape[1], 1)), axis=1)
-        parents = np.ascontiguousarray(X, dtype=np.int64)
-        return np.stack([cross(parents, take == side, order, free, e.minimum, e.fits) for side in (False, True)])
+        n = X.shape[1]
+        kinds = random_state.choice(len(CROSSOVERS), size=n, p=self.variation.shares("crossover", problem))
+        self._labels = np.tile(kinds, 2)
+        children = np.array(X, dtype=np.int64)
+        layer, block = np.flatnonzero(kinds == 1), np.flatnonzero(kinds == 2)
+        if layer.size:
+            children[:, layer] = cross_layers(problem, children[:, layer], random_state)
+        if block.size:
+            children[:, block] = cross_blocks(problem, children[:, block], random_state)
+        return children
 
 
 class MappingMutation(Mutation):
-    """A few small moves of placement or partition (see MOVES) on every genotype."""
+    """One of MUTATIONS on every genotype, and the memetic step: some rows are what annealing runs came to.
+
+    swap, inversion, scramble
+        exchange two cores (or move to a free one), reverse a segment of a layer's cores, shuffle one
+    resize, shift
+        give a layer cores or take some away, move cores from one layer to another
+    relieve
+        bring together two slices whose messages cross the busiest link
+    rebalance
+        give the slowest layer cores, or take some from another
+    """
+
+    def __init__(self, variation: Variation) -> None:
+        super().__init__()
+        self.variation = variation
+        self._labels = np.empty(0, dtype=np.int64)
+
+    def do(self, problem: Any, pop: Any, *args: Any, **kwargs: Any) -> Any:
+        """Mutate, and label each genotype with the operator that made it."""
+        mutated = super().do(problem, pop, *args, **kwargs)
+        mutated.set("mutation", self._labels)
+        annealed = self._labels == MUTATIONS.index("anneal")
+        mutated[annealed].set("crossover", np.full(int(annealed.sum()), NOBODY))
+        return mutated
 
     def _do(self, problem: Any, X: Genomes, *args: Any, random_state: Any = None, **kwargs: Any) -> Genomes:
-        return mutate(problem.encoding, X, np.array(SHARES), random_state)
+        odds = self.variation.shares("mutation", problem)
+        kinds = random_state.choice(len(odds), size=len(X), p=odds)
+        mutated = mutate(problem, X, kinds, random_state)
+        for row, genome in enumerate(self.variation.local.improve(problem, len(X), random_state)[: len(X)]):
+            mutated[row], kinds[row] = genome, MUTATIONS.index("anneal")
+        self._labels = kinds
+        return mutated
 
 
 class MappingRepair(Repair):
@@ -96,19 +184,16 @@ class MappingDuplicates(DuplicateElimination):
         return is_duplicate
 
 
-def mutate(encoding: Any, X: Genomes, shares: NDArray[np.float64], rng: np.random.Generator) -> Genomes:
-    """Return mutated copies of genotypes (n, L + C); `shares` are the odds of MOVES."""
-    shares = shares.copy()
-    if encoding.has_fixed_partition:
-        shares[[MOVES.index("resize"), MOVES.index("shift")]] = 0.0
-    n_moves = rng.geometric(1 - REPEAT, size=len(X))
+def mutate(problem: Any, X: Genomes, kinds: NDArray[np.int64], rng: np.random.Generator) -> Genomes:
+    """Return mutated copies of genotypes (n, L + C) by the moves `kinds` (n,), indices into MOVES."""
+    encoding = problem.encoding
+    n_moves = np.where(kinds < len(COMPILED_MOVES), rng.geometric(1 - REPEAT, size=len(X)), 0)
     total = int(n_moves.sum())
-    moves = rng.choice(len(MOVES), size=total, p=shares / shares.sum())
     mutated = np.array(X, dtype=np.int64)
     apply_moves(
         mutated,
         n_moves,
-        moves,
+        np.repeat(kinds, n_moves),
         rng.random((total, 4)),
         np.exp(np.abs(rng.normal(0.0, STEP_SPREAD, total))),
         rng.random((total, LONGEST_SEGMENT)),
@@ -116,7 +201,52 @@ def mutate(encoding: Any, X: Genomes, shares: NDArray[np.float64], rng: np.rando
         encoding.maximum,
         encoding.fits,
     )
+    for row in np.flatnonzero(kinds >= len(COMPILED_MOVES)):
+        k, place = encoding.split(mutated[row])
+        if MOVES[kinds[row]] == "relieve":
+            place = relieve(problem, k, place, rng)
+        else:
+            k, place = propose_recut(problem, k, place, rng) or (k, place)
+        mutated[row] = encoding.join(k, place)
     return mutated
+
+
+def cross_layers(problem: Any, parents: Genomes, rng: np.random.Generator) -> Genomes:
+    """Cross parents (2, n, V) layer by layer; see MappingCrossover."""
+    e, n = problem.encoding, parents.shape[1]
+    take = rng.random((n, e.n_layers)) < 0.5
+    order = rng.permuted(np.tile(np.arange(e.n_layers), (n, 1)), axis=1)
+    free = rng.permuted(np.tile(np.arange(e.n_cores), (n, 1)), axis=1)
+    return np.stack([cross(parents, take == side, order, free, e.minimum, e.fits) for side in (False, True)])
+
+
+def cross_blocks(problem: Any, parents: Genomes, rng: np.random.Generator) -> Genomes:
+    """Cross parents (2, n, V) by neighbourhoods of routers; see MappingCrossover."""
+    e, board, n = problem.encoding, problem.workbench.board, parents.shape[1]
+    children = parents.copy()
+    sizes = np.maximum(1, (rng.uniform(*BLOCK_SHARES, size=n) * e.n_cores).astype(int))
+    for i, centre in enumerate(rng.integers(e.n_cores, size=n)):
+        away = board.pair_hops[board.router[centre], board.router] + rng.random(e.n_cores)
+        block = np.argsort(away)[: sizes[i]]
+        fill_block(children[0, i], parents[1, i], block, e.minimum)
+        fill_block(children[1, i], parents[0, i], block, e.minimum)
+    return children
+
+
+def relieve(
+    problem: Any, cores_per_layer: NDArray[np.int64], place: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return places (S,) where one end of a message over the busiest link has come near the other end."""
+    bench = problem.workbench
+    cut = bench.cut(cores_per_layer)
+    state = bench.borrow_state(place.size)
+    s, b = busiest_pair(bench.board, cut.graph, bench.unpriced(cut), state, place, rng.random(4))
+    if s >= 0:
+        place = place.copy()
+        other = np.flatnonzero(place == b)
+        place[other], place[s] = place[s], b
+    bench.give_back(state)
+    return place
 
 
 @njit(cache=True, nogil=True)
@@ -249,3 +379,69 @@ def apply_moves(
                 old = new
             at += 1
         X[row, :n_layers] = old - minimum
+
+
+@njit(cache=True, nogil=True)
+def fill_block(
+    child: NDArray[np.int64], parent: NDArray[np.int64], block: NDArray[np.int64], minimum: NDArray[np.int64]
+) -> None:
+    """Fill the places of `block` in a child as they are in a parent, by exchanges; the child keeps its partition.
+
+    A slice is the same in both where layer and number are; what the parent has and the child has not is left out.
+    """
+    n_layers = minimum.size
+    child_order, parent_order = child[n_layers:], parent[n_layers:]
+    n_cores = child_order.size
+    # Position in the child's order of what the parent has at each place, -1 for nothing.
+    wanted = np.full(n_cores, -1, dtype=np.int64)
+    at_child, at_parent = 0, 0
+    for layer in range(n_layers):
+        of_child, of_parent = minimum[layer] + child[layer], minimum[layer] + parent[layer]
+        for j in range(min(of_child, of_parent)):
+            wanted[parent_order[at_parent + j]] = at_child + j
+        at_child += of_child
+        at_parent += of_parent
+    position = np.empty(n_cores, dtype=np.int64)
+    for i in range(n_cores):
+        position[child_order[i]] = i
+    for place in block:
+        i = wanted[place]
+        j = position[place]
+        if i >= 0 and i != j:
+            other = child_order[i]
+            child_order[i], child_order[j] = place, other
+            position[place], position[other] = i, j
+
+
+@njit(cache=True, nogil=True)
+def busiest_pair(
+    board: Board, graph: Graph, cost: Cost, state: State, place: NDArray[np.int64], draws: NDArray[np.float64]
+) -> tuple[int, int]:
+    """Draw a message over the busiest link, by its weight, one of its ends, and a place near the other end.
+
+    Returns slice and place, or (-1, -1) where no link is used. `draws` (4,) are uniform in [0, 1).
+    """
+    put(board, graph, cost, state, place)
+    busiest = 0
+    for link in range(board.n_links):
+        if state.load[link] * board.seconds[link] > state.load[busiest] * board.seconds[busiest]:
+            busiest = link
+    if board.n_links == 0 or state.load[busiest] <= 0.0:
+        return -1, -1
+    left = draws[0] * state.load[busiest]
+    n_routers = board.chip.size
+    sender, receiver = -1, -1
+    for s in range(place.size):
+        a = board.router[place[s]]
+        for e in range(graph.start[s], graph.start[s + 1]):
+            if graph.sent[e] > 0.0 and left >= 0.0:
+                pair = a * n_routers + board.router[place[graph.neighbour[e]]]
+                for j in range(board.route_start[pair], board.route_start[pair + 1]):
+                    if board.route_first[j] <= busiest < board.route_stop[j]:
+                        left -= graph.sent[e]
+                        sender, receiver = s, graph.neighbour[e]
+    moved, kept = (sender, receiver) if draws[1] < 0.5 else (receiver, sender)
+    near = board.near[board.router[place[kept]]]
+    r = near[int(draws[2] * near.size)]
+    first = board.first_place[r]
+    return moved, board.places[first + int(draws[3] * (board.first_place[r + 1] - first))]

@@ -20,12 +20,14 @@ from neuromap_moo.mapping import Mapping, MappingBatch, check, stack
 from neuromap_moo.network import Network
 from neuromap_moo.partition import CoreGraph, partitioner_for, rows_that_fit
 from neuromap_moo.search.encoding import Encoding
+from neuromap_moo.search.local import Workbench
 from neuromap_moo.search.operators import (
-    LayerCrossover,
+    MappingCrossover,
     MappingDuplicates,
     MappingMutation,
     MappingRepair,
     MappingSampling,
+    Variation,
 )
 from neuromap_moo.system import System
 
@@ -35,6 +37,9 @@ REFERENCE_FACTOR, MARGIN = 1.5, 1.1
 
 #: Balanced partitions among the first mappings of a search.
 N_BALANCED_SEEDS = 30
+
+#: Share of a search's work that goes to annealing runs.
+LOCAL_SHARE = 0.8
 
 #: Seed of the random layer orders among the baselines: they belong to the problem, not to a run.
 LAYER_ORDER_SEED = 0
@@ -105,6 +110,16 @@ class MappingProblem(Problem):
         ordered = np.sort(cores, axis=1)
         return np.asarray(legal & ~((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1))
 
+    @property
+    def is_analytic(self) -> bool:
+        """True where local search works with the very numbers that mappings are judged by."""
+        return isinstance(self.evaluator, AnalyticEvaluator)
+
+    @cached_property
+    def workbench(self) -> Workbench:
+        """Tables and states of local search."""
+        return Workbench(self.partitioner, self.system, self.objectives)
+
     @cached_property
     def balanced(self) -> list[Mapping]:
         """Balanced mappings from fewest cores to all, which give baselines and starting points."""
@@ -152,6 +167,13 @@ class MappingProblem(Problem):
         point = np.maximum(*worse)
         return np.where(point != 0, point, 1.0)
 
+    def step_time_s(self, objective: int, value: float) -> float:
+        """Time of one step at a minimised value of objective number `objective`, one that follows from it."""
+        name, steps = self.objectives[objective], self.partitioner.steps_per_inference
+        if name == "latency_s":
+            return value / (steps + self.partitioner.depth - 1)
+        return -1.0 / (steps * value) if name == "throughput_hz" else value
+
     def normalised(self, F: NDArray[np.float64]) -> NDArray[np.float64]:
         """Objectives (n, m) in units of the reference point: it becomes (1, ..., 1); a minimised zero stays 0."""
         r = self.reference_point
@@ -167,8 +189,11 @@ def baselines(problem: MappingProblem) -> dict[str, Mapping]:
     return {name: b.mapping for name, b in problem.named_baselines.items()}
 
 
-def operators(problem: MappingProblem) -> dict[str, Any]:
+def operators(problem: MappingProblem, local_share: float = LOCAL_SHARE) -> dict[str, Any]:
     """Keyword arguments for a pymoo algorithm: fresh sampling, crossover, mutation, repair, eliminate_duplicates.
+
+    `local_share` (0 to 0.99) of the work goes to annealing runs, which `nm.search` starts from its archive; in plain
+    pymoo there is none, and the share is 0 in effect.
 
     The initial population begins with the baselines, then come balanced partitions from fewest cores to all, in order
     and on random cores, and random genotypes.
@@ -177,10 +202,11 @@ def operators(problem: MappingProblem) -> dict[str, Any]:
     balanced = problem.balanced
     spread = np.unique(np.linspace(0, len(balanced) - 1, N_BALANCED_SEEDS).round().astype(int))
     seeds = [*baselines(problem).values(), *(balanced[i] for i in spread)]
+    variation = Variation(local_share if problem.is_analytic else 0.0)
     return {
         "sampling": MappingSampling(encode(seeds), encode(balanced)),
-        "crossover": LayerCrossover(),
-        "mutation": MappingMutation(),
+        "crossover": MappingCrossover(variation),
+        "mutation": MappingMutation(variation),
         "repair": MappingRepair(),
         "eliminate_duplicates": MappingDuplicates(problem),
     }
