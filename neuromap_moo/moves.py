@@ -20,13 +20,12 @@ from neuromap_moo.system import System
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-#: Links are summed in blocks, of which a mask of this many bits says which a move touches.
-BLOCKS = 64
+BLOCK = 64  # links that are summed, and have their maxima kept, together
 NEAR = 9  # routers around a router, itself included, that count as near it
 
 
 class Board(NamedTuple):
-    """Where slices can sit and how messages travel; R routers, C places, links in BLOCKS blocks of `block_links`."""
+    """Where slices can sit and how messages travel; R routers, C places, n links padded to W, whole blocks of BLOCK."""
 
     router: IntArray  # (C,) router of each place
     first_place: IntArray  # (R + 1,) into places
@@ -37,11 +36,9 @@ class Board(NamedTuple):
     route_first: NDArray[np.int32]
     route_stop: NDArray[np.int32]
     two_intervals: NDArray[np.int32]  # (R * R, 4) the same where no route has more than two intervals, else (0, 4)
-    route_blocks: NDArray[np.uint64]  # (R * R,) the blocks that a route touches
-    block_links: int
     n_links: int
-    seconds: FloatArray  # (BLOCKS * block_links,) link time of a message; 0 beyond n_links
-    joules: FloatArray  # (BLOCKS * block_links,) link energy of a message
+    seconds: FloatArray  # (W,) link time of a message; 0 beyond n_links
+    joules: FloatArray  # (W,) link energy of a message
     barrier_s: FloatArray  # (chips + 1,) by chips used
     pair_joules: FloatArray  # (R, R) link energy of a message from router to router
     pair_hops: FloatArray
@@ -66,13 +63,14 @@ class State(NamedTuple):
 
     place: IntArray  # (S,)
     slice_at: IntArray  # (C,) -1 where free
-    load: FloatArray  # (BLOCKS * block_links,) messages per link
-    block_time: FloatArray  # (BLOCKS,) largest link time within each block
-    block_load: FloatArray  # (BLOCKS,) largest load
+    load: FloatArray  # (W,) messages per link
+    block_time: FloatArray  # (W / BLOCK,) largest link time within each block
+    block_load: FloatArray  # (W / BLOCK,) largest load
     chip_slices: IntArray  # (chips,)
     sums: FloatArray  # (SUMS,) see below
-    difference: FloatArray  # (BLOCKS * block_links + 1,) zero between moves
-    change: FloatArray  # (BLOCKS * block_links,) of the loads, by the last move looked at
+    difference: FloatArray  # (W,) zero between moves
+    touched: NDArray[np.bool_]  # (W / BLOCK,) false between moves
+    change: FloatArray  # (W,) of the loads in touched blocks, by the last move looked at
 
 
 #: Entries of State.sums: the cost that a walk minimises and its linear part, the largest link time and load, and the
@@ -114,23 +112,17 @@ def make_board(system: System, allowed: NDArray[np.bool_], stays: NDArray[np.boo
     """Table a system, and where the slices of each row may go, for moves; O(R^2)."""
     routes, links = system.routes, system.links
     n_routers, n_links = system.n_routers, links.source.size
-    block_links = n_links // BLOCKS + 1
+    width = (n_links // BLOCK + 1) * BLOCK  # a stop may be n_links
     n_intervals = np.diff(routes.start)
     two = np.zeros((n_routers**2 if n_intervals.max(initial=0) <= 2 else 0, 4), dtype=np.int32)
     if len(two):
-        # An interval that is not there begins and ends at link 0, where it adds and takes the same.
         for j in range(2):
+            # An interval that is not there begins and ends where the first begins: it adds and takes the same.
+            at = routes.start[:-1] + np.where(n_intervals > j, j, 0)
+            some = n_intervals > 0
+            two[some, 2 * j] = two[some, 2 * j + 1] = routes.first[at[some]]
             has = n_intervals > j
-            two[has, 2 * j] = routes.first[routes.start[:-1][has] + j]
-            two[has, 2 * j + 1] = routes.stop[routes.start[:-1][has] + j]
-    first, last = routes.first // block_links, routes.stop // block_links
-    # bits first..last; the shift by 64 that numpy does not define is avoided
-    one = np.uint64(1)
-    bits = ((one << last.astype(np.uint64)) - one | one << last.astype(np.uint64)) & ~(
-        (one << first.astype(np.uint64)) - one
-    )
-    blocks = np.zeros(n_routers**2, dtype=np.uint64)
-    np.bitwise_or.at(blocks, np.repeat(np.arange(n_routers**2), n_intervals), bits)
+            two[has, 2 * j + 1] = routes.stop[at[has]]
 
     def along(per_link: FloatArray) -> FloatArray:
         total = np.concatenate([[0.0], np.cumsum(per_link)])
@@ -144,7 +136,7 @@ def make_board(system: System, allowed: NDArray[np.bool_], stays: NDArray[np.boo
     has_places = np.bincount(router, minlength=n_routers) > 0
     away = np.where(has_places, hops + hops.T, np.inf)
     n_near = min(NEAR, int(has_places.sum()))
-    seconds, joules = np.zeros((2, BLOCKS * block_links))
+    seconds, joules = np.zeros((2, width))
     seconds[:n_links] = system.cost("message_bits") / system.per_link("bandwidth_bit_per_s")
     joules[:n_links] = system.per_link("e_link_j")
     chip = system.chip_of_router.astype(np.int64)
@@ -159,8 +151,6 @@ def make_board(system: System, allowed: NDArray[np.bool_], stays: NDArray[np.boo
         routes.first,
         routes.stop,
         two,
-        blocks,
-        block_links,
         n_links,
         seconds,
         joules,
@@ -181,16 +171,17 @@ def make_graph(source: NDArray[np.int32], target: NDArray[np.int32], messages: F
 
 def make_state(board: Board, n_slices: int) -> State:
     """Make a state of `n_slices` that `put` fills."""
-    width = BLOCKS * board.block_links
+    width = board.seconds.size
     return State(
         np.empty(n_slices, dtype=np.int64),
         np.empty(board.router.size, dtype=np.int64),
         np.zeros(width),
-        np.zeros(BLOCKS),
-        np.zeros(BLOCKS),
+        np.zeros(width // BLOCK),
+        np.zeros(width // BLOCK),
         np.zeros(board.barrier_s.size - 1, dtype=np.int64),
         np.zeros(SUMS),
-        np.zeros(width + 1),
+        np.zeros(width),
+        np.zeros(width // BLOCK, dtype=np.bool_),
         np.zeros(width),
     )
 
@@ -240,7 +231,7 @@ def put(board: Board, graph: Graph, cost: Cost, state: State, place: IntArray) -
     _seat(board, state, place)
     state.load[:] = 0.0
     state.sums[:] = 0.0
-    _relink(board, graph, cost, state, np.ones(board.stays.size, dtype=np.bool_), 1.0)
+    _relink(board, graph, cost, state.place, state, np.ones(board.stays.size, dtype=np.bool_), 1.0)
     _settle(board, cost, state)
 
 
@@ -261,14 +252,11 @@ def recut(
     The places (S,) of all other rows' slices are those of `old`; their messages to each other keep their links. The
     state `old` stays as it is.
     """
-    old_load, old_sums = old.load.copy(), old.sums.copy()
-    _relink(board, old_graph, old_cost, old, rows, -1.0)
     new.load[:] = old.load
     new.sums[:] = old.sums
-    old.load[:] = old_load
-    old.sums[:] = old_sums
+    _relink(board, old_graph, old_cost, old.place, new, rows, -1.0)
     _seat(board, new, place)
-    _relink(board, graph, cost, new, rows, 1.0)
+    _relink(board, graph, cost, new.place, new, rows, 1.0)
     _settle(board, cost, new)
 
 
@@ -283,22 +271,29 @@ def _seat(board: Board, state: State, place: IntArray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _relink(board: Board, graph: Graph, cost: Cost, state: State, rows: NDArray[np.bool_], sign: float) -> None:
+def _relink(
+    board: Board, graph: Graph, cost: Cost, place: IntArray, state: State, rows: NDArray[np.bool_], sign: float
+) -> None:
     """Add (sign 1) or take away (sign -1) the messages of some rows' slices, those to and from other rows included."""
     two, starts, firsts, stops = board.two_intervals, board.route_start, board.route_first, board.route_stop
-    start, neighbour, sent, row = graph.start, graph.neighbour, graph.sent, graph.row
-    router, place, load, difference = board.router, state.place, state.load, state.difference
+    start, neighbour, sent, received, row = graph.start, graph.neighbour, graph.sent, graph.received, graph.row
+    router, load, difference = board.router, state.load, state.difference
     pair, crossing, joules = cost.pair, board.pair_crossing, board.joules
     n_routers = board.chip.size
     linear, crossed, spent, hops, running = 0.0, 0.0, 0.0, 0.0, 0.0
     for s in range(place.size):
-        a = router[place[s]]
+        if not rows[row[s]]:
+            continue
         for e in range(start[s], start[s + 1]):
             n = neighbour[e]
-            if sent[e] > 0.0 and (rows[row[s]] or rows[row[n]]):
-                b = router[place[n]]
+            for way in range(1 if rows[row[n]] else 2):
+                m = sign * (sent[e] if way == 0 else received[e])
+                if m == 0.0:
+                    continue
+                a, b = router[place[s]], router[place[n]]
+                if way == 1:
+                    a, b = b, a
                 p = a * n_routers + b
-                m = sign * sent[e]
                 linear += m * pair[a, b]
                 crossed += m * crossing[a, b]
                 if two.shape[0] > 0:
@@ -325,8 +320,8 @@ def _relink(board: Board, graph: Graph, cost: Cost, state: State, rows: NDArray[
 @njit(cache=True, nogil=True)
 def _settle(board: Board, cost: Cost, state: State) -> None:
     """Take the block maxima and the cost from loads and sums."""
-    for block in range(BLOCKS):
-        block_maxima(state.load, board.seconds, state.block_time, state.block_load, block, board.block_links)
+    for block in range(state.touched.size):
+        block_maxima(state.load, board.seconds, state.block_time, state.block_load, block)
     mesh_s, peak = state.block_time.max(), state.block_load.max()
     state.sums[MESH_S], state.sums[PEAK] = mesh_s, peak
     state.sums[OVERLOAD] = 0.0
@@ -340,12 +335,12 @@ def _settle(board: Board, cost: Cost, state: State) -> None:
 
 @njit(cache=True, nogil=True)
 def block_maxima(
-    load: FloatArray, seconds: FloatArray, block_time: FloatArray, block_load: FloatArray, block: int, size: int
+    load: FloatArray, seconds: FloatArray, block_time: FloatArray, block_load: FloatArray, block: int
 ) -> None:
-    """Take the largest link time and load within one block of `size` links."""
+    """Take the largest link time and load within one block."""
     time = 0.0
     largest = 0.0
-    for link in range(block * size, (block + 1) * size):
+    for link in range(block * BLOCK, (block + 1) * BLOCK):
         largest = max(largest, load[link])
         time = max(time, load[link] * seconds[link])
     block_time[block] = time

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from neuromap_moo.moves import (
-    BLOCKS,
+    BLOCK,
     COST,
     CROSSING,
     HOPS,
@@ -105,17 +105,18 @@ def walk(
     start, neighbour, row = graph.start, graph.neighbour, graph.row
     sent, received, both = graph.sent, graph.received, graph.both
     place, slice_at, load, change_of = state.place, state.slice_at, state.load, state.change
-    difference, block_time, block_load = state.difference, state.block_time, state.block_load
+    difference, touched, block_time, block_load = state.difference, state.touched, state.block_time, state.block_load
     chip_slices, sums = state.chip_slices, state.sums
     router, near, first_place, places, chip = board.router, board.near, board.first_place, board.places, board.chip
-    two, route_blocks = board.two_intervals, board.route_blocks
+    two = board.two_intervals
     route_start, route_first, route_stop = board.route_start, board.route_first, board.route_stop
     seconds, joules, barrier_s, crossing = board.seconds, board.joules, board.barrier_s, board.pair_crossing
     allowed, stays, pair = board.allowed, board.stays, cost.pair
     symmetric, looks_at_links = cost.symmetric, cost.looks_at_links
-    has_two, size, n_routers = two.shape[0] > 0, board.block_links, chip.size
+    has_two, n_blocks, n_routers = two.shape[0] > 0, touched.size, chip.size
     n, n_places, n_near = place.size, slice_at.size, near.shape[1]
     one_chip = chip_slices.size == 1
+    has_caps = cost.per_overload_s > 0.0 or cost.per_overload_peak > 0.0
     per_s, per_peak, cap_s, cap_peak = cost.per_overload_s, cost.per_overload_peak, cost.cap_s, cost.cap_peak
     temperature = first_temperature
     cooling = (last_temperature / first_temperature) ** (1.0 / max(n_moves, 1))
@@ -123,6 +124,8 @@ def walk(
     drawn = REFILL
     best = sums[COST]
     best_place[:] = place
+    unsaved = False  # the present placement is the best, and written down only when it is left for a worse one
+    dirty = np.empty(n_blocks, dtype=np.int64)
     done = 0
     looked = 0
     while done < n_moves:
@@ -195,7 +198,6 @@ def walk(
                 possible = change <= step_limit
                 if possible and looks_at_links:
                     looked += 1
-                    mask = np.uint64(0)
                     for turn in range(2):
                         v, x, r0, r1 = (w, o, ra, rb) if turn == 0 else (o, w, rb, ra)
                         if v < 0:
@@ -219,28 +221,39 @@ def walk(
                                     p, messages = after * n_routers + r1, received[e]
                                 if messages == 0.0:
                                     continue
-                                mask |= route_blocks[p]
                                 if has_two:
-                                    difference[two[p, 0]] += messages
-                                    difference[two[p, 1]] -= messages
-                                    difference[two[p, 2]] += messages
-                                    difference[two[p, 3]] -= messages
+                                    f0, t0, f1, t1 = two[p, 0], two[p, 1], two[p, 2], two[p, 3]
+                                    if f0 == t0:
+                                        continue  # within one router
+                                    difference[f0] += messages
+                                    difference[t0] -= messages
+                                    difference[f1] += messages
+                                    difference[t1] -= messages
+                                    for block in range(f0 // BLOCK, t0 // BLOCK + 1):
+                                        touched[block] = True
+                                    for block in range(f1 // BLOCK, t1 // BLOCK + 1):
+                                        touched[block] = True
                                 else:
                                     for j in range(route_start[p], route_start[p + 1]):
                                         difference[route_first[j]] += messages
                                         difference[route_stop[j]] -= messages
+                                        for block in range(route_first[j] // BLOCK, route_stop[j] // BLOCK + 1):
+                                            touched[block] = True
                     mesh_s = 0.0
                     peak = 0.0
                     running = 0.0
                     overload = 0.0
-                    for block in range(BLOCKS):
-                        if (mask >> np.uint64(block)) & np.uint64(1) == 0:
+                    n_dirty = 0
+                    for block in range(n_blocks):
+                        if not touched[block]:
                             running = 0.0  # no route goes on from here: what is left is rounding
                             mesh_s = max(mesh_s, block_time[block])
                             peak = max(peak, block_load[block])
                             continue
-                        begin, end = block * size, (block + 1) * size
-                        for link in range(begin, end):
+                        touched[block] = False
+                        dirty[n_dirty] = block
+                        n_dirty += 1
+                        for link in range(block * BLOCK, (block + 1) * BLOCK):
                             running += difference[link]
                             difference[link] = 0.0
                             change_of[link] = running
@@ -249,26 +262,30 @@ def walk(
                             time = loaded * seconds[link]
                             mesh_s = max(mesh_s, time)
                             peak = max(peak, loaded)
-                            overload += per_s * (max(0.0, time - cap_s) - max(0.0, was * seconds[link] - cap_s))
-                            overload += per_peak * (max(0.0, loaded - cap_peak) - max(0.0, was - cap_peak))
+                            if has_caps:
+                                overload += per_s * (max(0.0, time - cap_s) - max(0.0, was * seconds[link] - cap_s))
+                                overload += per_peak * (max(0.0, loaded - cap_peak) - max(0.0, was - cap_peak))
                     change = linear + top_cost(cost, barrier_s, mesh_s, peak, chips) - before_top
                     change += sums[OVERLOAD] + overload
                     possible = change <= step_limit
                     if possible:
                         sums[MESH_S], sums[PEAK] = mesh_s, peak
                         sums[OVERLOAD] += overload
-                        for block in range(BLOCKS):
-                            if (mask >> np.uint64(block)) & np.uint64(1) != 0:
-                                for link in range(block * size, (block + 1) * size):
-                                    load[link] += change_of[link]
-                                    sums[JOULES] += change_of[link] * joules[link]
-                                    sums[HOPS] += change_of[link]
-                                block_maxima(load, seconds, block_time, block_load, block, size)
+                        for i_dirty in range(n_dirty):
+                            block = dirty[i_dirty]
+                            for link in range(block * BLOCK, (block + 1) * BLOCK):
+                                load[link] += change_of[link]
+                                sums[JOULES] += change_of[link] * joules[link]
+                                sums[HOPS] += change_of[link]
+                            block_maxima(load, seconds, block_time, block_load, block)
                         if ca != cb:
                             sums[CROSSING] += _linear_change(
                                 start, neighbour, sent, received, router, place, crossing, w, o, ra, rb
                             )
                 if possible:
+                    if unsaved and change > 0.0:
+                        best_place[:] = place
+                        unsaved = False
                     sums[COST] += change
                     sums[LINEAR] += linear
             if possible:
@@ -294,5 +311,7 @@ def walk(
                 break
         if sums[COST] < best - 1e-12 * abs(best):
             best = sums[COST]
-            best_place[:] = place
+            unsaved = True
+    if unsaved:
+        best_place[:] = place
     return done, looked, best

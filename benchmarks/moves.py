@@ -1,0 +1,155 @@
+"""Incremental moves against evaluating anew, and how their cost grows with the system.
+
+    python benchmarks/moves.py
+
+One thread; every time stands beside another of the same process. A move here is the exchange of two slices with all
+link loads, maxima and sums kept up; a fresh evaluation is one placement of a batch of 1000 by the analytic evaluator.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import networkx as nx
+import numpy as np
+
+import neuromap_moo as nm
+from neuromap_moo import moves
+from neuromap_moo.search.local import Aim, Workbench, advance, start_run
+from neuromap_moo.walk import NO_MOVES, walk
+
+DEGREE, N_MOVES = 40, 100_000
+EVERYTHING = ("latency_s", "energy_j")
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    print(f"exchange of two slices with {DEGREE} partners each, places drawn from the whole system")
+    print("routers  edges   move us   moves that are kept us   fresh evaluation us   fresh/move")
+    for width, height in ((12, 10), (16, 16), (32, 32)):
+        system = nm.mesh_system(width, height)
+        problem = nm.MappingProblem(core_graph(width * height, DEGREE), system, EVERYTHING)
+        kept, looked_at = (exchanges(problem, rng, hot) for hot in (True, False))
+        fresh = evaluation(problem, rng)
+        edges = problem.network.messages.size
+        print(
+            f"{width * height:7d} {edges:6d} {1e6 * looked_at:9.2f} {1e6 * kept:24.2f} {1e6 * fresh:21.1f}"
+            f" {fresh / looked_at:12.1f}"
+        )
+
+    print("\nannealed placements of a grid of slices (4 partners each), where routes are short")
+    print("routers   hops alone ns/move   latency and energy ns/move")
+    for side in (8, 16, 32, 45):
+        system = nm.mesh_system(side, side)
+        row = [f"{side * side:7d}"]
+        for objectives in (("message_hops",), EVERYTHING):
+            problem = nm.MappingProblem(grid_graph(side), system, objectives)
+            row.append(f"{1e9 * annealed(problem, rng):20.0f}")
+        print(*row)
+
+    print("\ncutting two layers anew against putting the whole mapping anew (mlp_b, 94 cores)")
+    problem = nm.benchmark("mlp_b").problem if hasattr(nm, "benchmark") else mlp_b()
+    changed, whole = recuts(problem, rng)
+    print(f"changed layers {1e6 * changed:.1f} us, whole mapping {1e6 * whole:.1f} us, {whole / changed:.2f} times")
+
+
+def mlp_b() -> nm.MappingProblem:
+    return nm.MappingProblem(
+        nm.sparse_mlp([1024, 2048, 2048, 2048, 1024, 1024, 512], 0.03), nm.load_system("loihi2"), EVERYTHING
+    )
+
+
+def core_graph(n: int, degree: int) -> nm.CoreGraph:
+    """Random graph in which every slice has `degree` partners; each message goes one way."""
+    graph = nx.random_regular_graph(degree, n, seed=0)
+    rng = np.random.default_rng(0)
+    directed = nx.DiGraph()
+    directed.add_nodes_from(range(n))
+    for a, b in graph.edges:
+        a, b = (a, b) if rng.random() < 0.5 else (b, a)
+        directed.add_edge(a, b, messages=float(rng.lognormal()))
+    return nm.CoreGraph.from_networkx(directed)
+
+
+def grid_graph(side: int) -> nm.CoreGraph:
+    graph = nx.convert_node_labels_to_integers(nx.grid_2d_graph(side, side))
+    nx.set_edge_attributes(graph, 1.0, "messages")
+    return nm.CoreGraph.from_networkx(graph)
+
+
+def prepared(problem: nm.MappingProblem, place: np.ndarray) -> tuple[Workbench, moves.Graph, moves.Cost, moves.State]:
+    bench = problem.workbench
+    cut = bench.cut(problem.encoding.minimum)
+    cost = bench.cost(cut, Aim(tuple(1.0 / problem.reference_point)))
+    state = bench.borrow_state(place.size)
+    moves.put(bench.board, cut.graph, cost, state, place)
+    return bench, cut.graph, cost, state
+
+
+def exchanges(problem: nm.MappingProblem, rng: np.random.Generator, kept: bool) -> float:
+    """Seconds per exchange; all kept, or all turned down after every link has been looked at."""
+    n = problem.encoding.n_cores
+    bench, graph, cost, state = prepared(problem, rng.permutation(n))
+    if not kept:
+        # A linear part of the other sign lets every move pass the first test and fail the last.
+        cost = cost._replace(pair=-1e3 * cost.pair, per_peak=1e12, floor_peak=0.0)
+        moves.put(bench.board, graph, cost, state, state.place.copy())
+    given = rng.integers(n, size=(N_MOVES, 2)) if kept else NO_MOVES
+    best = np.empty_like(state.place)
+    temperature = 1e300 if kept else 1e-300
+    walk(rng, bench.board, graph, cost, state, 10, temperature, temperature, given[:10], best)
+    start = time.perf_counter()
+    _, looked, _ = walk(rng, bench.board, graph, cost, state, N_MOVES, temperature, temperature, given, best)
+    return (time.perf_counter() - start) / max(looked, 1)
+
+
+def evaluation(problem: nm.MappingProblem, rng: np.random.Generator) -> float:
+    X = problem.encoding.random(1000, rng)
+    X[:, problem.encoding.n_layers :] = rng.permuted(X[:, problem.encoding.n_layers :], axis=1)
+    batch = problem.encoding.decode(X)
+    return best_of(lambda: problem.evaluator.evaluate(batch)) / 1000
+
+
+def annealed(problem: nm.MappingProblem, rng: np.random.Generator) -> float:
+    """Seconds per move late in an annealing run."""
+    n = problem.encoding.n_cores
+    in_order = np.concatenate([np.zeros(problem.encoding.n_layers, dtype=np.int64), np.arange(n)])
+    aim = Aim(tuple(1.0 / problem.reference_point))
+    run = start_run(problem, aim, in_order, N_MOVES, 1e-3, rng)
+    advance(problem, run, 10, rng)
+    start = time.perf_counter()
+    made, _ = advance(problem, run, N_MOVES, rng)
+    return (time.perf_counter() - start) / made
+
+
+def recuts(problem: nm.MappingProblem, rng: np.random.Generator) -> tuple[float, float]:
+    bench = problem.workbench
+    k = np.array([7, 13, 26, 26, 13, 7, 2])
+    after = k + np.array([0, 0, 0, 0, 1, -1, 0])
+    old_cut, cut = bench.cut(k), bench.cut(after)
+    aim = Aim(tuple(1.0 / problem.reference_point))
+    old_cost, cost = bench.cost(old_cut, aim), bench.cost(cut, aim)
+    old, new = bench.borrow_state(int(k.sum())), moves.make_state(bench.board, int(after.sum()))
+    place = rng.permutation(problem.encoding.n_cores)[: int(k.sum())]
+    moves.put(bench.board, old_cut.graph, old_cost, old, place)
+    changed = k != after
+    seconds = best_of(
+        lambda: moves.recut(bench.board, old_cut.graph, old_cost, old, cut.graph, cost, new, place, changed), 200
+    )
+    whole = best_of(lambda: moves.put(bench.board, cut.graph, cost, new, place), 200)
+    return seconds, whole
+
+
+def best_of(call: Callable[[], object], repeats: int = 5) -> float:
+    call()  # compiles
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+if __name__ == "__main__":
+    main()
