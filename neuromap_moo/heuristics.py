@@ -71,10 +71,11 @@ def vendor_orders(partitioner: AnyPartitioner, system: System, rng: np.random.Ge
 def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Mapping]:
     """Return mappings from fewest cores to all, with loads evened out on the way.
 
-    Starting from the fewest cores, the layer whose fullest core takes longest (neuron updates or synaptic operations)
-    gets one more, again and again. Each partition on the way is placed twice, in topological order: on cores 0, 1, 2,
-    ..., and along the columns of routers in alternating direction (on a graph, from router to nearest router), which
-    packs a layer more closely.
+    Starting from the fewest cores, the layer whose fullest core takes longest (`slowest_slice_s`) gets one more, again
+    and again. A layer that is as fast as it would be on its most cores waits until all are: the messages that a core
+    receives, for one, are the same however finely a dense layer is cut. Each partition on the way is placed twice, in
+    topological order: on cores 0, 1, 2, ..., and along the columns of routers in alternating direction (on a graph,
+    from router to nearest router), which packs a layer more closely.
     """
     counts = partitioner.minimum.astype(np.int64).copy()
     order = partitioner.topological_order
@@ -85,10 +86,13 @@ def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Map
         placed.extend(_place(counts, order, cores) for cores in (system.usable_cores, columns))
 
     place()
-    slowest = [slowest_slice_s(partitioner, layer, int(k), system) for layer, k in enumerate(counts)]
+    slowest, fastest = (
+        np.array([slowest_slice_s(partitioner, layer, int(k), system) for layer, k in enumerate(cut)])
+        for cut in (counts, partitioner.maximum)
+    )
     while True:
         free = partitioner.n_cores - int(counts.sum())
-        for layer in np.argsort(slowest, kind="stable")[::-1]:
+        for layer in np.lexsort((slowest, slowest > fastest * (1 + 1e-9)))[::-1]:
             larger = np.flatnonzero(partitioner.fits[layer, counts[layer] + 1 : counts[layer] + 1 + free])
             if larger.size:
                 counts[layer] += int(larger[0]) + 1
@@ -100,9 +104,20 @@ def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Map
 
 
 def slowest_slice_s(partitioner: AnyPartitioner, layer: int, n_slices: int, system: System) -> float:
-    """Time of the fullest of `n_slices` slices of a layer, by neuron updates or synaptic operations."""
+    """Time of the slowest of `n_slices` slices of a layer in s, by the terms that no other layer's cut changes.
+
+    These are neuron updates, synaptic operations, reads of synapse memory and the messages received (DESIGN 4.5).
+    """
     loads = partitioner.layer_loads(layer, n_slices)
-    return float(max(loads.dendops.max() * system.cost("t_dendop_s"), loads.synops.max() * system.cost("t_synop_s")))
+    t_eject_s = system.cost("message_bits") / system.cost("bandwidth_bit_per_s.eject")
+    return float(
+        max(
+            loads.dendops.max() * system.cost("t_dendop_s"),
+            loads.synops.max() * system.cost("t_synop_s"),
+            loads.synmem_reads.max() * system.cost("t_synmem_s"),
+            loads.received.max() * t_eject_s,
+        )
+    )
 
 
 def equal_split(partitioner: AnyPartitioner) -> NDArray[np.int64]:

@@ -99,14 +99,17 @@ def test_balanced_partitions_give_the_slowest_layer_the_next_core(random_network
     problem = SimpleNamespace(network=network, system=system)
     for mapping in placed:
         nm.check(mapping, problem)
+    fastest = [slowest_slice_s(partitioner, i, int(k), system) for i, k in enumerate(partitioner.maximum)]
     for before, after in itertools.pairwise(steps):
         grown = np.array(after.cores_per_layer) - np.array(before.cores_per_layer)
         (layer,) = np.flatnonzero(grown)
         assert grown[layer] >= 1
         times = [slowest_slice_s(partitioner, i, k, system) for i, k in enumerate(before.cores_per_layer)]
         free = partitioner.n_cores - before.cores_used
+        waits = [time <= best * (1 + 1e-9) for time, best in zip(times, fastest, strict=True)]
         for i, (k, time) in enumerate(zip(before.cores_per_layer, times, strict=True)):
-            if time > times[layer]:  # a slower layer is passed over only where it cannot take a core
+            # a slower layer is passed over only where it cannot take a core or more cores make it no faster
+            if (waits[i], -time) < (waits[layer], -times[layer]):
                 assert not partitioner.fits[i, k + 1 : k + 1 + free].any()
     # At the end no layer can take one more.
     last = steps[-1]
@@ -115,12 +118,43 @@ def test_balanced_partitions_give_the_slowest_layer_the_next_core(random_network
         assert not partitioner.fits[i, k + 1 : k + 1 + free].any()
 
 
-def test_slowest_slice_by_hand():
-    # 6 neurons in 2 slices are 3 each, 3 * 4 ns = 12 ns; every target has 2 synapses from neurons of activity 1,
-    # 3 * 2 * 0.66 ns = 3.96 ns, so the neuron updates are slower. At 4 ns per synaptic operation it is 24 ns.
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        # 2 sources of activity 1 into all of 6 neurons in 2 slices of 3: 3 neuron updates of 4 ns
+        ({}, 12e-9),
+        # 2 * 3 synaptic operations
+        ({"t_synop_s": 4e-9}, 24e-9),
+        # two rows of 3 * (8 + 12) + 16 = 76 bits, two words each
+        ({"t_synmem_s": 10e-9}, 40e-9),
+        # two messages of 64 bits
+        ({"message_bits": 64, "bandwidth_bit_per_s": {"eject": 1e9}}, 128e-9),
+    ],
+)
+def test_slowest_slice_by_hand(costs, expected):
     network = nm.sparse_mlp([2, 6], 1.0, activity=1.0, activity_sigma=0.0)
-    for system, expected in ((nm.mesh_system(2, 2), 12e-9), (nm.mesh_system(2, 2, t_synop_s=4e-9), 24e-9)):
-        assert slowest_slice_s(partitioner_for(network, system), 1, 2, system) == pytest.approx(expected)
+    system = nm.mesh_system(2, 2, **costs)
+    assert slowest_slice_s(partitioner_for(network, system), 1, 2, system) == pytest.approx(expected)
+
+
+def test_slowest_slice_of_a_core_graph():
+    G = nx.DiGraph()
+    G.add_node("a", dendops=3.0)
+    G.add_edge("a", "b", messages=5.0)
+    G.add_edge("c", "b", messages=2.0)
+    system = nm.mesh_system(2, 2, message_bits=64, bandwidth_bit_per_s={"eject": 64e9})  # 1 ns a message
+    partitioner = partitioner_for(nm.CoreGraph.from_networkx(G), system)
+    assert [slowest_slice_s(partitioner, i, 1, system) for i in range(3)] == pytest.approx([12e-9, 7e-9, 0.0])
+    assert [m.cores_per_layer for m in balanced_partitions(partitioner, system)] == [(1, 1, 1)] * 2
+
+
+def test_balanced_partitions_leave_a_layer_that_cores_cannot_help():
+    # Every slice of the dense layer gets the same 4 messages, which takes longest, so the other one comes first.
+    layers = [nm.Layer("a", 4, "input", np.ones(4)), nm.Layer("b", 3, "lif", np.ones(3))]
+    network = nm.Network("dense", layers, [nm.Projection("a", "b", nm.Dense(4, 3))])
+    system = nm.mesh_system(3, 2, bandwidth_bit_per_s={"eject": 1e6})
+    steps = balanced_partitions(partitioner_for(network, system), system)[::2]
+    assert [m.cores_per_layer for m in steps] == [(1, 1), (2, 1), (3, 1), (4, 1), (4, 2)]
 
 
 def test_vendor_default_takes_the_cores_in_their_order():
