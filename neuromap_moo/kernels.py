@@ -240,3 +240,55 @@ def traffic(
                 chip_used[chip_of_router[router[s]]] = True
         out[i, 5] = chip_used.sum()
     return out
+
+
+@njit(cache=True, nogil=True)
+def tridiagonalise(matrix: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Bring a symmetric matrix (n, n) to tridiagonal form by Householder reflections, in place; O(n^3).
+
+    Returns its diagonal (n,), what stands beside that (n - 1,), and the factors (n,) of the reflections, whose vectors
+    row k of `matrix` holds right of its diagonal.
+    """
+    n = len(matrix)
+    diagonal = np.empty(n)
+    beside = np.zeros(n - 1)
+    factor = np.zeros(n)
+    p = np.empty(n)
+    for k in range(n - 1):
+        v = matrix[k]
+        diagonal[k] = v[k]
+        square = 0.0
+        for j in range(k + 1, n):
+            square += v[j] * v[j]
+        if square == 0.0:
+            continue
+        beside[k] = -np.copysign(np.sqrt(square), v[k + 1])  # the sign that cancels no digits below
+        factor[k] = 1.0 / (square - beside[k] * v[k + 1])
+        v[k + 1] -= beside[k]
+        p[k + 1 :] = 0.0
+        for i in range(k + 1, n):
+            for j in range(k + 1, n):
+                p[j] += factor[k] * v[i] * matrix[i, j]
+        along = 0.0
+        for j in range(k + 1, n):
+            along += 0.5 * factor[k] * p[j] * v[j]
+        for j in range(k + 1, n):
+            p[j] -= along * v[j]
+        for i in range(k + 1, n):
+            for j in range(k + 1, n):
+                matrix[i, j] -= v[i] * p[j] + p[i] * v[j]
+    diagonal[n - 1] = matrix[n - 1, n - 1]
+    return diagonal, beside, factor
+
+
+@njit(cache=True, nogil=True)
+def reflect(matrix: FloatArray, factor: FloatArray, vectors: FloatArray) -> None:
+    """Undo the reflections of `tridiagonalise` on `vectors` (m, n) of the tridiagonal form, in place."""
+    n = len(matrix)
+    for k in range(n - 2, -1, -1):
+        for x in vectors:
+            along = 0.0
+            for j in range(k + 1, n):
+                along += factor[k] * matrix[k, j] * x[j]
+            for j in range(k + 1, n):
+                x[j] -= along * matrix[k, j]

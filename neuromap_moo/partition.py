@@ -156,12 +156,16 @@ class CoreGraphs(NamedTuple):
 
 
 class LayerLoads(NamedTuple):
-    """What k slices of a layer hold and do per timestep, (k,) each, all incoming projections together."""
+    """What k slices of a layer hold and do per timestep, (k,) each, all incoming projections together.
+
+    `received` are the messages that reach a slice. Each source neuron sends it one, however its own layer is cut.
+    """
 
     dendops: NDArray[np.float64]
     synops: NDArray[np.float64]
     synmem_reads: NDArray[np.float64]
     words: NDArray[np.int64]
+    received: NDArray[np.float64]
 
 
 class Partitioner:
@@ -208,18 +212,21 @@ class Partitioner:
             )
 
     def layer_loads(self, layer: int, n_slices: int) -> LayerLoads:
-        """Loads and synapse memory of each of `n_slices` slices of a layer."""
+        """Loads, synapse memory and messages received of each of `n_slices` slices of a layer."""
         key = (layer, n_slices)
         if key not in self._layer_loads:
             dendops = np.diff(slice_bounds(self.layer_sizes[layer], n_slices)).astype(np.float64)
             synops, reads, words = np.zeros(n_slices), np.zeros(n_slices), np.zeros(n_slices, dtype=np.int64)
+            received = np.zeros(n_slices)
             for p in self._incoming[layer]:
                 counts = self._projection_counts(p, n_slices)
                 synops += counts.synops
                 reads += counts.synmem_reads
                 words += counts.words
-            self._layer_loads[key] = LayerLoads(dendops, synops, reads, words)
-            self._cached_bytes += 4 * dendops.nbytes
+                activity = self.network.layers[self._ends[p, 0]].activity
+                received += kernels.message_block(counts.reach, activity, np.array([0, activity.size]))[0]
+            self._layer_loads[key] = LayerLoads(dendops, synops, reads, words, received)
+            self._cached_bytes += 5 * dendops.nbytes
         return self._layer_loads[key]
 
     def core_graph(self, cores_per_layer: Sequence[int]) -> CoreGraph:
@@ -394,8 +401,8 @@ class FixedPartitioner:
         self.fits = np.arange(self.n_cores + 1) == self.minimum[:, None]
         loads = np.array([graph.dendops, graph.synops, graph.synmem_reads])
         sent = np.bincount(graph.source, graph.messages, graph.n_slices)
-        received = np.bincount(graph.target, graph.messages, graph.n_slices)
-        row = [*loads.max(axis=1), sent.max(), received.max(), *loads.sum(axis=1), graph.messages.sum()]
+        self._received = np.bincount(graph.target, graph.messages, graph.n_slices).astype(np.float64)
+        row = [*loads.max(axis=1), sent.max(), self._received.max(), *loads.sum(axis=1), graph.messages.sum()]
         self._graphs = CoreGraphs(
             np.array([0, graph.source.size]), graph.source, graph.target, graph.messages, np.array([row])
         )
@@ -413,7 +420,8 @@ class FixedPartitioner:
         first = sum(self.graph.cores_per_layer[:layer])
         own = slice(first, first + n_slices)
         none = np.zeros(n_slices, dtype=np.int64)
-        return LayerLoads(self.graph.dendops[own], self.graph.synops[own], self.graph.synmem_reads[own], none)
+        graph = self.graph
+        return LayerLoads(graph.dendops[own], graph.synops[own], graph.synmem_reads[own], none, self._received[own])
 
     def vendor_slice_counts(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Return the fixed partition; there is nothing to cut."""

@@ -4,19 +4,24 @@ from types import SimpleNamespace
 import networkx as nx
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import neuromap_moo as nm
+from neuromap_moo import heuristics
 from neuromap_moo.heuristics import (
     N_LAYER_ORDERS,
     balanced_partitions,
     constructive,
     equal_split,
+    hilbert_curve,
     slowest_slice_s,
+    spectral_cores,
     vendor_orders,
 )
 from neuromap_moo.partition import partitioner_for
 
-NAMES = ["vendor_default", "minimum_packed", "equal_split", "strided", "serpentine"]
+NAMES = ["vendor_default", "minimum_packed", "equal_split", "strided", "serpentine", "hilbert", "spectral"]
 
 
 def make(network, system):
@@ -99,14 +104,17 @@ def test_balanced_partitions_give_the_slowest_layer_the_next_core(random_network
     problem = SimpleNamespace(network=network, system=system)
     for mapping in placed:
         nm.check(mapping, problem)
+    fastest = [slowest_slice_s(partitioner, i, int(k), system) for i, k in enumerate(partitioner.maximum)]
     for before, after in itertools.pairwise(steps):
         grown = np.array(after.cores_per_layer) - np.array(before.cores_per_layer)
         (layer,) = np.flatnonzero(grown)
         assert grown[layer] >= 1
         times = [slowest_slice_s(partitioner, i, k, system) for i, k in enumerate(before.cores_per_layer)]
         free = partitioner.n_cores - before.cores_used
+        waits = [time <= best * (1 + 1e-9) for time, best in zip(times, fastest, strict=True)]
         for i, (k, time) in enumerate(zip(before.cores_per_layer, times, strict=True)):
-            if time > times[layer]:  # a slower layer is passed over only where it cannot take a core
+            # a slower layer is passed over only where it cannot take a core or more cores make it no faster
+            if (waits[i], -time) < (waits[layer], -times[layer]):
                 assert not partitioner.fits[i, k + 1 : k + 1 + free].any()
     # At the end no layer can take one more.
     last = steps[-1]
@@ -115,12 +123,43 @@ def test_balanced_partitions_give_the_slowest_layer_the_next_core(random_network
         assert not partitioner.fits[i, k + 1 : k + 1 + free].any()
 
 
-def test_slowest_slice_by_hand():
-    # 6 neurons in 2 slices are 3 each, 3 * 4 ns = 12 ns; every target has 2 synapses from neurons of activity 1,
-    # 3 * 2 * 0.66 ns = 3.96 ns, so the neuron updates are slower. At 4 ns per synaptic operation it is 24 ns.
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        # 2 sources of activity 1 into all of 6 neurons in 2 slices of 3: 3 neuron updates of 4 ns
+        ({}, 12e-9),
+        # 2 * 3 synaptic operations
+        ({"t_synop_s": 4e-9}, 24e-9),
+        # two rows of 3 * (8 + 12) + 16 = 76 bits, two words each
+        ({"t_synmem_s": 10e-9}, 40e-9),
+        # two messages of 64 bits
+        ({"message_bits": 64, "bandwidth_bit_per_s": {"eject": 1e9}}, 128e-9),
+    ],
+)
+def test_slowest_slice_by_hand(costs, expected):
     network = nm.sparse_mlp([2, 6], 1.0, activity=1.0, activity_sigma=0.0)
-    for system, expected in ((nm.mesh_system(2, 2), 12e-9), (nm.mesh_system(2, 2, t_synop_s=4e-9), 24e-9)):
-        assert slowest_slice_s(partitioner_for(network, system), 1, 2, system) == pytest.approx(expected)
+    system = nm.mesh_system(2, 2, **costs)
+    assert slowest_slice_s(partitioner_for(network, system), 1, 2, system) == pytest.approx(expected)
+
+
+def test_slowest_slice_of_a_core_graph():
+    G = nx.DiGraph()
+    G.add_node("a", dendops=3.0)
+    G.add_edge("a", "b", messages=5.0)
+    G.add_edge("c", "b", messages=2.0)
+    system = nm.mesh_system(2, 2, message_bits=64, bandwidth_bit_per_s={"eject": 64e9})  # 1 ns a message
+    partitioner = partitioner_for(nm.CoreGraph.from_networkx(G), system)
+    assert [slowest_slice_s(partitioner, i, 1, system) for i in range(3)] == pytest.approx([12e-9, 7e-9, 0.0])
+    assert [m.cores_per_layer for m in balanced_partitions(partitioner, system)] == [(1, 1, 1)] * 2
+
+
+def test_balanced_partitions_leave_a_layer_that_cores_cannot_help():
+    # Every slice of the dense layer gets the same 4 messages, which takes longest, so the other one comes first.
+    layers = [nm.Layer("a", 4, "input", np.ones(4)), nm.Layer("b", 3, "lif", np.ones(3))]
+    network = nm.Network("dense", layers, [nm.Projection("a", "b", nm.Dense(4, 3))])
+    system = nm.mesh_system(3, 2, bandwidth_bit_per_s={"eject": 1e6})
+    steps = balanced_partitions(partitioner_for(network, system), system)[::2]
+    assert [m.cores_per_layer for m in steps] == [(1, 1), (2, 1), (3, 1), (4, 1), (4, 2)]
 
 
 def test_vendor_default_takes_the_cores_in_their_order():
@@ -222,11 +261,223 @@ def test_serpentine_steps_go_to_a_neighbour_or_stay(width, height, cores):
     assert np.abs(np.diff(xy, axis=0)).sum(axis=1).max(initial=0) <= 1
 
 
+def test_hilbert_curve_by_hand():
+    assert hilbert_curve(1, 1).tolist() == [[0, 0]]
+    assert hilbert_curve(3, 1).tolist() == [[0, 0], [1, 0], [2, 0]]
+    assert hilbert_curve(2, 2).tolist() == [[0, 0], [0, 1], [1, 1], [1, 0]]
+    rows = ["0 3 4 5", "1 2 7 6", "14 13 8 9", "15 12 11 10"]  # Hilbert's own figure, seen from x and y exchanged
+    step = {tuple(cell): i for i, cell in enumerate(hilbert_curve(4, 4).tolist())}
+    assert [" ".join(str(step[x, y]) for y in range(4)) for x in range(4)] == rows
+
+
+@given(st.integers(1, 24), st.integers(1, 24))
+def test_hilbert_curve_fills_any_rectangle(width, height):
+    curve = hilbert_curve(width, height)
+    assert sorted(map(tuple, curve.tolist())) == list(itertools.product(range(width), range(height)))
+    assert curve[0].tolist() == [0, 0]
+    assert curve[-1].tolist() == ([width - 1, 0] if width >= height else [0, height - 1])
+    steps = np.abs(np.diff(curve, axis=0))
+    assert steps.max(initial=0) <= 1
+    odd, even = max(width, height) % 2 == 1, min(width, height) % 2 == 0
+    assert (steps.sum(axis=1) == 2).sum() == (odd and even)
+
+
+def test_hilbert_curve_keeps_near_what_is_near():
+    # 16 cells in a row lie in two neighbouring blocks of 4 x 4; row by row they would be 15 apart
+    curve = hilbert_curve(16, 16)
+    apart = np.abs(curve[:-15] - curve[15:]).max(axis=1)
+    assert apart.max() <= 7
+
+
+def test_hilbert_goes_from_router_to_router():
+    _, mappings = make(ring_of_messages(8), nm.mesh_system(2, 2, 2))
+    assert mappings["hilbert"].core_of_slice == (0, 1, 4, 5, 6, 7, 2, 3)
+    _, mappings = make(ring_of_messages(5), nm.mesh_system(2, 2, 2, masked_cores=[0, 4, 5]))
+    assert mappings["hilbert"].core_of_slice == (1, 6, 7, 2, 3)
+
+
+def test_hilbert_fills_chip_after_chip():
+    _, mappings = make(ring_of_messages(16), nm.mesh_system(2, 2, chips_x=2, chips_y=2))
+    # chips 0, 2, 3, 1 as the routers of each
+    assert mappings["hilbert"].core_of_slice == (0, 2, 3, 1, 8, 10, 11, 9, 12, 14, 15, 13, 4, 6, 7, 5)
+    # In a row of chips of even width the curve of one ends beside the beginning of the next.
+    system = nm.mesh_system(8, 4, chips_x=3)
+    cores = list(make(ring_of_messages(96), system)[1]["hilbert"].core_of_slice)
+    assert (system.hops[cores[:-1], cores[1:]] == 1).all()
+
+
+def message_hops(graph, system, cores):
+    router = system.router_of_core[np.asarray(cores)]
+    return float((graph.messages * system.hops[router[graph.source], router[graph.target]]).sum())
+
+
+def planted(width, height, seed):
+    """Return a grid of slices in random order with whole messages one way, and the fewest hops on such a mesh."""
+    rng = np.random.default_rng(seed)
+    G = nx.grid_2d_graph(width, height)
+    new = dict(zip(G.nodes, rng.permutation(width * height).tolist(), strict=True))
+    H = nx.DiGraph()
+    H.add_nodes_from(range(width * height))
+    H.add_edges_from((new[a], new[b], {"messages": int(rng.integers(1, 101))}) for a, b in G.edges)
+    graph = nm.CoreGraph.from_networkx(H)
+    return graph, graph.messages.sum()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_spectral_finds_a_planted_grid(seed):
+    graph, fewest = planted(12, 10, seed)
+    system = nm.mesh_system(12, 10)
+    in_order = message_hops(graph, system, range(120))
+    cores = spectral_cores(graph, system)
+    assert sorted(cores.tolist()) == list(range(120))
+    assert message_hops(graph, system, cores) < 1.4 * fewest
+    assert in_order > 6 * fewest  # far away from where it began
+
+
+def test_spectral_finds_a_planted_square_whose_axes_are_undetermined():
+    graph, fewest = planted(10, 10, 0)
+    system = nm.mesh_system(10, 10)
+    assert message_hops(graph, system, spectral_cores(graph, system)) < 1.4 * fewest
+
+
+@given(st.data(), st.integers(2, 12))
+def test_spectral_lays_a_path_along_a_line(data, n):
+    messages = data.draw(st.lists(st.integers(1, 10), min_size=n - 1, max_size=n - 1))
+    order = data.draw(st.permutations(range(n)))
+    G = nx.DiGraph()
+    G.add_nodes_from(range(n))
+    G.add_edges_from((a, b, {"messages": m}) for a, b, m in zip(order, order[1:], messages, strict=False))
+    graph = nm.CoreGraph.from_networkx(G)
+    system = nm.mesh_system(1, n + 2)
+    assert message_hops(graph, system, spectral_cores(graph, system)) == sum(messages)
+
+
+def test_spectral_takes_a_compact_set_of_cores():
+    system = nm.mesh_system(5, 5)
+    # the middle of 5 x 5 and its neighbours; the middle of the star in the middle
+    G = nx.star_graph(4, nx.DiGraph)
+    nx.set_edge_attributes(G, 1.0, "messages")
+    cores = spectral_cores(nm.CoreGraph.from_networkx(G), system)
+    assert cores[0] == 12
+    assert sorted(cores.tolist()) == [7, 11, 12, 13, 17]
+
+
+def test_compact_sets_keep_to_few_chips():
+    system = nm.mesh_system(4, 4, chips_x=3, chips_y=2, masked_cores=[0, 17])
+    for n, chips in ((14, {2}), (16, {2}), (17, {1, 2}), (40, {1, 2, 5}), (94, set(range(6)))):
+        cores = spectral_cores(ring_of_messages(n), system)
+        assert set(system.chip_of_router[cores].tolist()) == chips
+        assert len(set(cores.tolist())) == n
+    # The fewest cores as well: five on the first chip, round one of its four middle routers.
+    _, mappings = make(nm.sparse_mlp([20, 30], 0.5), nm.mesh_system(4, 4, chips_x=2, neurons=10))
+    assert mappings["minimum_packed"].core_of_slice == (5, 1, 4, 6, 9)
+
+
+def test_spectral_places_unconnected_parts_apart():
+    # two rings of six, their slices in turn, and two slices that no message reaches
+    G = nx.DiGraph()
+    G.add_nodes_from(range(14))
+    for ring in (range(0, 12, 2), range(1, 12, 2)):
+        nx.add_cycle(G, ring, messages=1.0)
+    graph = nm.CoreGraph.from_networkx(G)
+    system = nm.mesh_system(4, 4)
+    cores = spectral_cores(graph, system)
+    assert len(set(cores.tolist())) == 14
+    assert message_hops(graph, system, cores) <= 16  # 12 is the least, 34 that of slices in order
+    xy = system.router_xy[cores]
+    for ring in (xy[0:12:2], xy[1:12:2]):
+        assert np.ptp(ring, axis=0).sum() <= 4
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_spectral_places_very_few_slices(n):
+    system = nm.mesh_system(4, 4, 2)
+    cores = spectral_cores(ring_of_messages(n), system)
+    assert len(set(cores.tolist())) == n
+    # both cores of a router, then the nearest
+    assert message_hops(ring_of_messages(n), system, cores) == (2.0 if n == 3 else 0.0)
+    nothing = nm.CoreGraph.from_networkx(nx.empty_graph(n))
+    assert len(set(spectral_cores(nothing, system).tolist())) == n
+
+
+def test_spectral_counts_hops_the_way_messages_go():
+    # on a ring that goes one way a path of messages fits with one hop each, the other way round it would not
+    system = routers(*((i, (i + 1) % 6) for i in range(6)), one_way=True)
+    G = nx.path_graph(6, nx.DiGraph)
+    nx.set_edge_attributes(G, 1.0, "messages")
+    graph = nm.CoreGraph.from_networkx(G)
+    cores = spectral_cores(graph, system)
+    assert message_hops(graph, system, cores) <= message_hops(graph, system, cores[::-1])
+
+
+def test_spectral_is_the_same_every_time_and_beats_the_default(graph_system):
+    rng = np.random.default_rng(5)
+    n = graph_system.usable_cores.size
+    ring = nx.relabel_nodes(nx.cycle_graph(n), dict(enumerate(rng.permutation(n).tolist())))
+    G = nx.empty_graph(n)
+    G.add_edges_from(ring.edges, messages=1.0)
+    graph = nm.CoreGraph.from_networkx(G)
+    cores = spectral_cores(graph, graph_system)
+    assert sorted(cores.tolist()) == graph_system.usable_cores.tolist()
+    assert cores.tolist() == spectral_cores(graph, graph_system).tolist()
+    default = message_hops(graph, graph_system, graph_system.usable_cores)
+    assert message_hops(graph, graph_system, cores) < 0.7 * default
+
+
+@pytest.mark.parametrize("ks", [(5, 7), (10, 20, 20, 10), (8, 4, 8)])
+def test_spectral_does_not_hang_on_rounding(ks, monkeypatch):
+    # Slices of dense layers are all alike, and so are the sides of a square: the most ties there can be.
+    network = nm.Network(
+        "dense",
+        [nm.Layer(f"l{i}", 10 * k, "lif", np.ones(10 * k)) for i, k in enumerate(ks)],
+        [
+            nm.Projection(f"l{i}", f"l{i + 1}", nm.Dense(10 * a, 10 * b))
+            for i, (a, b) in enumerate(itertools.pairwise(ks))
+        ],
+    )
+    system = nm.mesh_system(8, 8)
+    graph = partitioner_for(network, system).core_graph(ks)
+    exact = heuristics._eigenvectors
+    rng = np.random.default_rng(0)
+
+    def rounded_otherwise(matrix, first, last):
+        noise = rng.standard_normal(matrix.shape) * 1e-16 * np.abs(matrix).max()
+        return exact(matrix + noise + noise.T, first, last)
+
+    cores = spectral_cores(graph, system)
+    monkeypatch.setattr(heuristics, "_eigenvectors", rounded_otherwise)
+    for _ in range(3):
+        assert spectral_cores(graph, system).tolist() == cores.tolist()
+
+
+@pytest.mark.parametrize("n", [2, 3, 17, 60])
+def test_eigenvectors_are_those_of_numpy(n):
+    matrix = np.random.default_rng(n).standard_normal((n, n)) * 1e-9
+    matrix += matrix.T
+    if n == 17:
+        matrix[5:] = matrix[:, 5:] = 0.0  # rows with nothing to reflect
+        matrix += np.diag(np.arange(n)) * 1e-9
+    values, vectors = np.linalg.eigh(matrix)
+    found, columns = heuristics._eigenvectors(matrix, n // 3, n - 1)
+    np.testing.assert_allclose(found, values[n // 3 :], rtol=0, atol=1e-13 * np.abs(values).max())
+    np.testing.assert_allclose(np.abs(columns.T @ vectors[:, n // 3 :]), np.eye(len(found)), atol=1e-9)
+    assert (columns[np.abs(columns).argmax(axis=0), range(len(found))] > 0).all()
+
+
+def test_spectral_is_left_out_for_more_slices_than_it_can_take(monkeypatch):
+    monkeypatch.setattr(heuristics, "MAXIMUM_SPECTRAL_SLICES", 5)
+    system = nm.mesh_system(3, 2)
+    assert "spectral" in make(ring_of_messages(5), system)[1]
+    assert "spectral" not in make(ring_of_messages(6), system)[1]
+
+
 def test_baselines_that_follow_the_vendor_keep_its_partition():
     _, mappings = make(nm.sparse_mlp([60, 80, 40], 0.5), nm.mesh_system(4, 4, synapse_words=700, neurons=30))
     counts = mappings["vendor_default"].cores_per_layer
     assert mappings["strided"].cores_per_layer == counts
     assert mappings["serpentine"].cores_per_layer == counts
+    assert mappings["hilbert"].cores_per_layer == counts
+    assert mappings["spectral"].cores_per_layer == counts
 
 
 def test_vendor_orders_are_ten_and_keep_the_partition():
@@ -256,7 +507,7 @@ def test_notes_tell_where_the_rule_was_bent():
     for cores, bent in ((12, True), (13, False)):
         system = nm.mesh_system(cores, 1)
         made = constructive(partitioner_for(network, system), system)
-        for name in ("vendor_default", "strided", "serpentine"):
+        for name in ("vendor_default", "strided", "serpentine", "hilbert", "spectral"):
             assert ("asks for 13 cores of 12" in made[name].note) == bent
         assert made["minimum_packed"].note == made["equal_split"].note == ""
 
@@ -305,5 +556,6 @@ def test_minimum_packed_gathers_round_the_centre_of_a_graph():
 
 def test_baselines_on_graphs_pass_the_check(graph_system):
     problem = nm.MappingProblem(nm.sparse_mlp([60, 80, 40, 10], 0.2), graph_system)
+    assert [name for name in NAMES if name not in nm.baselines(problem)] == ["hilbert"]
     for mapping in (*nm.baselines(problem).values(), *balanced_partitions(problem.partitioner, graph_system)):
         assert nm.check(mapping, problem) is None

@@ -109,11 +109,27 @@ def test_words_and_loads_of_the_chain_by_hand(chain):
     assert hidden.synops.tolist() == [0.75, 0.5]
     assert hidden.synmem_reads.tolist() == [0.75, 0.5]
     assert hidden.words.tolist() == [2, 1]
+    assert hidden.received.tolist() == [0.75, 0.5]
     output = partitioner.layer_loads(2, 1)
     # every hidden neuron reaches both: (0.125 + 0 + 1) * 2 synapses, 1 word a row as 2 * 16 + 16 <= 64
     assert output.synops.tolist() == [2.25]
     assert output.synmem_reads.tolist() == [1.125]
     assert output.words.tolist() == [3]
+    assert output.received.tolist() == [1.125]
+    assert Partitioner(chain, nm.mesh_system(4, 4)).layer_loads(0, 2).received.tolist() == [0.0, 0.0]
+
+
+@given(seeds)
+def test_messages_received_do_not_depend_on_how_their_sources_are_cut(random_network, random_mapping, seed):
+    rng = np.random.default_rng(seed)
+    network, system = random_network(rng), nm.mesh_system(5, 5, 2)
+    partitioner = Partitioner(network, system)
+    counts = random_mapping(rng, network, system).cores_per_layer
+    graph = partitioner.core_graph(counts)
+    received = np.bincount(graph.target, graph.messages, graph.n_slices)
+    for answers in (partitioner, FixedPartitioner(graph, system)):
+        found = [answers.layer_loads(i, k).received for i, k in enumerate(counts)]
+        np.testing.assert_allclose(np.concatenate(found), received, rtol=1e-12)
 
 
 def test_projections_into_one_layer_add_up():
