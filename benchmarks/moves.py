@@ -49,7 +49,7 @@ def main() -> None:
         print(*row)
 
     print("\ncutting two layers anew against putting the whole mapping anew (mlp_b, 94 cores)")
-    problem = nm.benchmark("mlp_b").problem if hasattr(nm, "benchmark") else mlp_b()
+    problem = mlp_b()
     changed, whole = recuts(problem, rng)
     print(f"changed layers {1e6 * changed:.1f} us, whole mapping {1e6 * whole:.1f} us, {whole / changed:.2f} times")
 

@@ -25,7 +25,7 @@ from neuromap_moo.files import whole_file
 from neuromap_moo.front import Front
 from neuromap_moo.mapping import Mapping
 from neuromap_moo.run import CHOSEN, Run, hypervolume
-from neuromap_moo.search import MappingProblem
+from neuromap_moo.search import DRAWN, MappingProblem
 from neuromap_moo.system import System
 from neuromap_moo.topology import MESH_CLASSES, Mesh
 
@@ -73,14 +73,34 @@ def single_objective(ax: Any, front: Front, baselines: Front) -> None:
 
 def convergence(ax: Any, run: Run) -> None:
     """Draw the hypervolume over evaluations, and the baselines' own hypervolume as the line to beat."""
-    history = run.history
-    ax.plot(history[:, 0], history[:, 2], "-", color=INK, lw=1.2, label=f"{run.algorithm}, seed {run.seed}")
+    ax.plot(run.history_of("evaluations"), run.history_of("hypervolume"), "-", color=INK, lw=1.2, label=f"{run.algorithm}, seed {run.seed}")
     ax.axhline(hypervolume(run.problem, run.baselines), color=GREY, lw=0.9, ls="--", label="all baselines together")
     ax.set_xlabel("evaluations")
     ax.set_ylabel("hypervolume (in units of\nthe reference point)")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.grid(True, lw=0.3, color="#dddddd")
     ax.legend(frameon=False, loc="best")
+
+
+def operator_shares(ax: Any, run: Run, kind: str) -> None:
+    """Draw the share of each operator of one kind (a key of search.DRAWN) over evaluations, stacked to one."""
+    names = [name for name in DRAWN[kind] if run.history_of(f"share_{name}").any()]
+    lightness = np.linspace(0.25, 0.95, len(names))
+    ax.stackplot(
+        run.history_of("evaluations"),
+        *(run.history_of(f"share_{name}") for name in names),
+        labels=names,
+        colors=[str(shade) for shade in lightness],
+        ec=INK,
+        lw=0.3,
+    )
+    ax.set_ylim(0, 1)
+    ax.set_xlim(0, run.evaluations)
+    ax.set_xlabel("evaluations")
+    ax.set_ylabel(f"share of {kind}s")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], labels[::-1], frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") -> Any:
@@ -208,6 +228,15 @@ def convergence_figure(run: Run) -> Figure:
     with _style():
         figure = Figure(figsize=(COLUMN_INCHES, COLUMN_INCHES * 0.75), layout="constrained")
         convergence(figure.subplots(), run)
+    return figure
+
+
+def operators_figure(run: Run) -> Figure:
+    """Shares of crossovers and mutations over evaluations, for a run whose algorithm adapts them."""
+    with _style():
+        figure = Figure(figsize=(COLUMN_INCHES, COLUMN_INCHES * 1.3), layout="constrained")
+        for ax, kind in zip(figure.subplots(len(DRAWN), 1), DRAWN, strict=True):
+            operator_shares(ax, run, kind)
     return figure
 
 

@@ -38,9 +38,11 @@ tr.knee td {{ font-weight: 600; }} p.small {{ color: #555; font-size: 13px; }}
 
 
 def write_pictures(run: Run, folder: Path) -> None:
-    """Write pareto, convergence and mesh_* as PDF and PNG."""
+    """Write pareto, convergence, operators and mesh_* as PDF and PNG."""
     plotting.save_figure(plotting.pareto_figure(run.front, run.baselines), folder, "pareto")
     plotting.save_figure(plotting.convergence_figure(run), folder, "convergence")
+    if run.adapts_operators:
+        plotting.save_figure(plotting.operators_figure(run), folder, "operators")
     for name, mapping in plotting.chosen_mappings(run).items():
         plotting.save_figure(plotting.mesh_figure(run.problem, mapping, name), folder, f"mesh_{name}")
 
@@ -61,6 +63,7 @@ def write_report(run: Run, folder: Path) -> None:
             *pictures.values(),
             "<h2>Convergence</h2>",
             _picture(folder / "convergence.png", "hypervolume over evaluations"),
+            *([_picture(folder / "operators.png", "shares of the operators")] if run.adapts_operators else []),
         ]
     )
     versions = run.provenance.get("versions", {})

@@ -40,7 +40,7 @@ PROVENANCE = "provenance.json"
 #: Mappings of a run that get a picture.
 CHOSEN = ("fastest", "most_frugal", "knee", "vendor_default")
 #: Pictures of a run, each as PDF and PNG.
-PICTURES = ("pareto", "convergence", *(f"mesh_{name}" for name in CHOSEN))
+PICTURES = ("pareto", "convergence", "operators", *(f"mesh_{name}" for name in CHOSEN))
 #: Files that belong to a run; overwriting removes these and nothing else.
 OWN_FILES = (
     "front.csv",
@@ -79,6 +79,15 @@ class Run:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     evaluated: Mapping[str, NDArray[Any]] | None = None
 
+    def history_of(self, column: str) -> NDArray[np.float64]:
+        """One column of the history, (generations,)."""
+        return np.asarray(self.history[:, self.history_columns.index(column)])
+
+    @property
+    def adapts_operators(self) -> bool:
+        """True where the history has the shares of operators."""
+        return any(name.startswith("share_") for name in self.history_columns)
+
     @property
     def reference_point(self) -> dict[str, float]:
         """Reference point of the hypervolume by objective."""
@@ -100,6 +109,7 @@ class Run:
             "algorithm": self.algorithm,
             "objectives": list(self.problem.objectives),
             "evaluations": self.evaluations,
+            "moves": int(self.history_of("moves")[-1]),
             "seconds": self.seconds,
             "ended": self.ended or "stopped",
             "mappings": len(self.front),

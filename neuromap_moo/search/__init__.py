@@ -10,10 +10,12 @@ from neuromap_moo.search.driver import (
     non_dominated_rows,
     search_mappings,
 )
+from neuromap_moo.search.operators import DRAWN
 from neuromap_moo.search.problem import MappingProblem, baselines, operators
 
 __all__ = [
     "ALGORITHMS",
+    "DRAWN",
     "Budget",
     "MappingProblem",
     "SearchResult",
