@@ -263,7 +263,7 @@ def test_public_trained_networks_run(name, networks_folder, here, monkeypatch, c
 
 
 def test_killed_three_times_and_started_again_the_front_is_byte_identical(here):
-    arguments = [*SMALL, "budget.evaluations=60000", "output="]
+    arguments = [*SMALL, "budget.evaluations=15000", "output="]
     undisturbed = start(*arguments[:-1], "output=whole", cwd=here)
     assert finish(undisturbed)[0] == 0
     for kill in range(3):
@@ -286,7 +286,7 @@ def test_killed_three_times_and_started_again_the_front_is_byte_identical(here):
 
 
 def test_ctrl_c_saves_everything_and_the_run_goes_on_from_there(here):
-    arguments = [*SMALL, "budget.evaluations=40000"]
+    arguments = [*SMALL, "budget.evaluations=8000"]
     process = start(*arguments, "output=run", cwd=here)
     while not (here / "run" / "checkpoint.pkl").exists():
         assert process.poll() is None
@@ -298,7 +298,7 @@ def test_ctrl_c_saves_everything_and_the_run_goes_on_from_there(here):
     assert "non-dominated mappings" in out
     summary = json.loads((here / "run" / "summary.json").read_text())
     assert summary["ended"] == "stopped"
-    assert 0 < summary["evaluations"] < 40000
+    assert 0 < summary["evaluations"] < 8000
     code, _, err = finish(start(*arguments, "seed=5", "output=run", cwd=here))
     assert code == 2
     assert "belongs to a different search" in err
@@ -403,7 +403,7 @@ def test_help_shows_examples_and_groups(here, monkeypatch, capsys):
     for text in (
         "+experiment=mlp_b",
         "network=file network.path=",
-        "algorithm: agemoea2, es, moead, nsga2, nsga3, random",
+        "algorithm: agemoea2, annealing, es, moead, nsga2, nsga3, random",
     ):
         assert text in out
 
@@ -502,7 +502,7 @@ def test_systems_that_are_no_mesh_run_and_are_scored_again(arguments, cores, her
 
 
 def test_a_second_process_is_kept_out_of_a_folder_at_work(here):
-    arguments = [*SMALL, "budget.evaluations=60000", "output=run"]
+    arguments = [*SMALL, "budget.evaluations=15000", "output=run"]
     first = start(*arguments, cwd=here)
     while not (here / "run" / "checkpoint.pkl").exists():
         assert first.poll() is None
