@@ -274,6 +274,8 @@ def advance(problem: MappingProblem, run: AnnealingRun, n_moves: int, rng: np.ra
             if new.sums[moves.COST] - state.sums[moves.COST] <= -temperature * np.log(1.0 - rng.random()):
                 state, new, cut, cost = new, state, new_cut, new_cost
                 walked = np.empty_like(place)
+                if state.sums[moves.COST] < run.best_cost:
+                    run.best, run.best_cost = (k, place), float(state.sums[moves.COST])
             bench.give_back(new)
     run.done += made
     run.cores_per_layer, run.place = cut.cores_per_layer, state.place.copy()
