@@ -85,9 +85,9 @@ class Cost(NamedTuple):
     sum of pair over messages + chip[chips used] + step[chips used] * step_s + per_link * t_link_s
     + per_peak * peak_link_messages - rate / step_s.
 
-    `floor_s` is the partition's largest compute time, `floor_link_s` its largest inject or eject link time. Larger
-    floors, and one for the peak, say from where on less is worth nothing. A maximum alone gives no direction where
-    several links are as busy as the busiest; overload, summed over all links above a cap, does.
+    `compute_s` is the partition's largest compute time, `local_link_s` its largest inject or eject link time. Floors
+    of step_s and t_link_s, and one of the peak, say from where on less is worth nothing. A maximum alone gives no
+    direction where several links are as busy as the busiest; overload, summed over all links above a cap, does.
     """
 
     pair: FloatArray  # (R, R) of one message
@@ -98,8 +98,9 @@ class Cost(NamedTuple):
     per_link: float
     per_peak: float
     rate: float
+    compute_s: float
+    local_link_s: float
     floor_s: float
-    floor_link_s: float
     floor_peak: float
     per_overload_s: float  # of every link, above cap_s
     per_overload_peak: float  # above cap_peak
@@ -131,14 +132,19 @@ def make_board(system: System, allowed: NDArray[np.bool_], stays: NDArray[np.boo
         )
         return np.where(n_intervals > 0, parts, 0.0).reshape(n_routers, n_routers)
 
+    seconds, joules = np.zeros((2, width))
+    seconds[:n_links] = system.cost("message_bits") / system.per_link("bandwidth_bit_per_s")
+    joules[:n_links] = system.per_link("e_link_j")
+    pair_joules = along(joules[:n_links])
+    if np.allclose(pair_joules, pair_joules.T, rtol=1e-9, atol=0.0):
+        pair_joules = (
+            pair_joules + pair_joules.T
+        ) / 2  # differs by rounding alone; walks are quicker where it is equal
     router = system.router_of_core[system.usable_cores].astype(np.int64)
     hops = system.hops.astype(np.float64)
     has_places = np.bincount(router, minlength=n_routers) > 0
     away = np.where(has_places, hops + hops.T, np.inf)
     n_near = min(NEAR, int(has_places.sum()))
-    seconds, joules = np.zeros((2, width))
-    seconds[:n_links] = system.cost("message_bits") / system.per_link("bandwidth_bit_per_s")
-    joules[:n_links] = system.per_link("e_link_j")
     chip = system.chip_of_router.astype(np.int64)
     barrier = system.barrier_s(np.maximum(np.arange(system.n_chips + 1.0), 1.0))
     return Board(
@@ -155,7 +161,7 @@ def make_board(system: System, allowed: NDArray[np.bool_], stays: NDArray[np.boo
         seconds,
         joules,
         barrier,
-        along(joules[:n_links]),
+        pair_joules,
         hops,
         (chip[:, None] != chip).astype(np.float64),
         allowed,
@@ -362,8 +368,9 @@ def top_cost(cost: Cost, barrier_s: FloatArray, mesh_s: float, peak: float, chip
     total: float = cost.chip[chips]
     if not cost.looks_at_links:
         return total
-    t_link = max(cost.floor_link_s, mesh_s)
-    busy = max(cost.floor_s, t_link)
-    step = busy + barrier_s[chips] if cost.adds_barrier else max(busy, barrier_s[chips])
-    total += cost.step[chips] * step + cost.per_link * t_link + cost.per_peak * max(peak, cost.floor_peak)
+    t_link = max(cost.local_link_s, mesh_s)
+    busy = max(cost.compute_s, t_link)
+    step = max(busy + barrier_s[chips] if cost.adds_barrier else max(busy, barrier_s[chips]), cost.floor_s)
+    total += cost.step[chips] * step + cost.per_link * max(t_link, cost.floor_s)
+    total += cost.per_peak * max(peak, cost.floor_peak)
     return total - cost.rate / step if cost.rate > 0.0 else total

@@ -73,7 +73,14 @@ def single_objective(ax: Any, front: Front, baselines: Front) -> None:
 
 def convergence(ax: Any, run: Run) -> None:
     """Draw the hypervolume over evaluations, and the baselines' own hypervolume as the line to beat."""
-    ax.plot(run.history_of("evaluations"), run.history_of("hypervolume"), "-", color=INK, lw=1.2, label=f"{run.algorithm}, seed {run.seed}")
+    ax.plot(
+        run.history_of("evaluations"),
+        run.history_of("hypervolume"),
+        "-",
+        color=INK,
+        lw=1.2,
+        label=f"{run.algorithm}, seed {run.seed}",
+    )
     ax.axhline(hypervolume(run.problem, run.baselines), color=GREY, lw=0.9, ls="--", label="all baselines together")
     ax.set_xlabel("evaluations")
     ax.set_ylabel("hypervolume (in units of\nthe reference point)")

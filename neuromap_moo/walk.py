@@ -30,7 +30,7 @@ LONGEST_RUN = 8  # slices that one block move carries
 BLOCK_SHARE = 0.01  # of the proposals; each costs as much as a dozen others
 DIRECTED_SHARE = 0.5  # go next to a slice that the moved one talks to
 DRAWS = 6  # random numbers of one proposal
-REFILL = 4096 * DRAWS
+REFILL = 4096 * DRAWS  # drawn at once, at most
 NO_MOVES = np.empty((0, 2), dtype=np.int64)
 
 
@@ -120,8 +120,8 @@ def walk(
     per_s, per_peak, cap_s, cap_peak = cost.per_overload_s, cost.per_overload_peak, cost.cap_s, cost.cap_peak
     temperature = first_temperature
     cooling = (last_temperature / first_temperature) ** (1.0 / max(n_moves, 1))
-    draws = np.empty(REFILL)
-    drawn = REFILL
+    draws = np.empty(min(REFILL, n_moves * DRAWS))
+    drawn = draws.size
     best = sums[COST]
     best_place[:] = place
     unsaved = False  # the present placement is the best, and written down only when it is left for a worse one
@@ -129,7 +129,7 @@ def walk(
     done = 0
     looked = 0
     while done < n_moves:
-        if drawn == REFILL:
+        if drawn == draws.size:
             _refill(rng, draws)
             drawn = 0
         u = draws[drawn : drawn + DRAWS]

@@ -72,52 +72,6 @@ def ones(*cores):
 # ---------------------------------------------------------------------------------------------------- oracle
 
 
-def random_system(rng):
-    """Return a small system with random shape, masks, combine mode and costs over several orders of magnitude."""
-    width, height, cores, chips_x, chips_y = (int(rng.integers(1, n)) for n in (4, 4, 4, 3, 3))
-    n_cores = width * height * cores * chips_x * chips_y
-    masked = np.flatnonzero(rng.random(n_cores) < 0.15) if rng.random() < 0.5 else []
-    return nm.mesh_system(
-        width,
-        height,
-        cores,
-        chips_x=chips_x,
-        chips_y=chips_y,
-        masked_cores=masked if len(masked) < n_cores else [],
-        combine=str(rng.choice(["max", "max_plus_barrier"])),
-        **random_costs(rng),
-    )
-
-
-def random_graph_system(rng):
-    """Return a small system on a random graph, one way or both ways, with chips, link classes and missing cores."""
-    n, cores = int(rng.integers(1, 10)), int(rng.integers(1, 4))
-    G = nx.gnp_random_graph(n, rng.choice([0.1, 0.3, 0.8]), seed=int(rng.integers(1000)), directed=rng.random() < 0.5)
-    if n > 1:
-        nx.add_cycle(G, rng.permutation(n).tolist())  # connects all, one way round at least
-    chips = np.unique(rng.integers(0, 3, n), return_inverse=True)[1]
-    for router, attributes in G.nodes(data=True):
-        attributes.update(chip=chips[router], cores=rng.integers(0 if router else 1, cores + 1))
-    for _, _, attributes in G.edges(data=True):
-        if rng.random() < 0.5:
-            attributes["link_class"] = str(rng.choice(["mesh_x", "mesh_y", "chip"]))
-    combine = str(rng.choice(["max", "max_plus_barrier"]))
-    return nm.System.from_networkx(G, cores, combine=combine, **random_costs(rng))
-
-
-def random_costs(rng):
-    costs = {}
-    for key in ("t_dendop_s", "t_synop_s", "t_synmem_s"):
-        costs[key] = float(10 ** rng.uniform(-10, -7))
-    for key in ("e_dendop_j", "e_synop_j", "e_synmem_j", "e_message_j"):
-        costs[key] = float(10 ** rng.uniform(-13, -10))
-    classes = ("mesh_x", "mesh_y", "chip", "inject", "eject")
-    costs["bandwidth_bit_per_s"] = {c: float(10 ** rng.uniform(8, 11)) for c in classes}
-    costs["e_link_j"] = {c: float(10 ** rng.uniform(-13, -10)) for c in classes}
-    costs["t_barrier_s"] = {"chips_1": float(rng.choice([0.0, 1e-8])), "chips_2": 5e-8, "chips_8": 2e-7}
-    return costs
-
-
 def assert_equals_oracle(metrics, network, system, mappings):
     assert list(metrics) == list(COLUMNS)
     for i, mapping in enumerate(mappings):
@@ -134,7 +88,7 @@ def assert_equals_oracle(metrics, network, system, mappings):
 
 @settings(max_examples=250)
 @given(seeds)
-def test_analytic_equals_the_oracle(random_network, random_mapping, seed):
+def test_analytic_equals_the_oracle(random_network, random_system, random_mapping, seed):
     rng = np.random.default_rng(seed)
     network, system = random_network(rng), random_system(rng)
     if len(network.layers) > system.usable_cores.size:
@@ -145,7 +99,9 @@ def test_analytic_equals_the_oracle(random_network, random_mapping, seed):
 
 @settings(max_examples=150)
 @given(seeds)
-def test_analytic_equals_the_oracle_on_random_graphs_of_routers(random_network, random_mapping, seed):
+def test_analytic_equals_the_oracle_on_random_graphs_of_routers(
+    random_network, random_graph_system, random_mapping, seed
+):
     rng = np.random.default_rng(seed)
     network, system = random_network(rng), random_graph_system(rng)
     if len(network.layers) > system.usable_cores.size:
@@ -181,7 +137,7 @@ def test_analytic_equals_the_oracle_on_the_presets(random_mapping, name):
 
 
 @given(seeds)
-def test_analytic_equals_the_oracle_on_core_graphs(seed):
+def test_analytic_equals_the_oracle_on_core_graphs(random_system, seed):
     rng = np.random.default_rng(seed)
     system = random_system(rng)
     n = int(rng.integers(1, min(9, system.usable_cores.size) + 1))

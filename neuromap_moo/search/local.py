@@ -139,8 +139,9 @@ class Workbench:
             per_link=total["link"],
             per_peak=total["peak"],
             rate=total["rate"],
-            floor_s=compute,
-            floor_link_s=max(local * price("message_bits"), aim.floor_s),
+            compute_s=compute,
+            local_link_s=local * price("message_bits"),
+            floor_s=aim.floor_s,
             floor_peak=aim.floor_peak,
             per_overload_s=aim.push * per_s,
             per_overload_peak=aim.push * total["peak"],
@@ -273,6 +274,8 @@ def advance(problem: MappingProblem, run: AnnealingRun, n_moves: int, rng: np.ra
             if new.sums[moves.COST] - state.sums[moves.COST] <= -temperature * np.log(1.0 - rng.random()):
                 state, new, cut, cost = new, state, new_cut, new_cost
                 walked = np.empty_like(place)
+                if state.sums[moves.COST] < run.best_cost:
+                    run.best, run.best_cost = (k, place), float(state.sums[moves.COST])
             bench.give_back(new)
     run.done += made
     run.cores_per_layer, run.place = cut.cores_per_layer, state.place.copy()

@@ -96,10 +96,10 @@ class LocalSearch:
     def _next_run(self, problem: MappingProblem, X: Genomes, F: FloatArray, rng: np.random.Generator) -> AnnealingRun:
         """Begin where the archive is best for the next aim."""
         m = F.shape[1]
-        shares = np.append(np.full(m, END_SHARE / m), 1.0 - END_SHARE) if m > 1 else np.array([1.0, 1e-300])
-        self.towards = int(np.argmin(self.spent / shares))
+        shares = np.append(np.full(m, END_SHARE / m), 1.0 - END_SHARE)
+        self.towards = int(np.argmin(self.spent / shares)) if m > 1 else 0
         low, high = F.min(axis=0), F.max(axis=0)
-        span = np.where(high > low, high - low, np.maximum(np.abs(high), 1e-300))
+        span = np.where(high > low, high - low, np.abs(problem.reference_point))
         floors = np.full(m, -np.inf)
         bounded = [i for i, name in enumerate(problem.objectives) if name in (*TIMES, PEAK)]
         if self.towards < m:
