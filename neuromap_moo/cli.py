@@ -258,11 +258,9 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
     source = Path(settings.run)
     provenance = load_json(source / PROVENANCE)
     earlier = provenance.get("config") if isinstance(provenance, dict) else None
-    if isinstance(earlier, dict):
-        earlier.setdefault("constraints", None)  # runs of before there were any
-    if not isinstance(earlier, dict) or not set(GROUPS) <= set(earlier):
+    if not isinstance(earlier, dict) or not set(GROUPS) <= {*earlier, "constraints"}:  # older runs have none
         raise InputError(f"'{source / PROVENANCE}': expected the provenance.json of a run, it has no configuration")
-    _as_it_was(earlier, resolved)
+    _as_it_was({"constraints": None, **earlier}, resolved)
     settings = Settings.of(resolved)
     network, system = build_network(settings.network), build_system(settings.system)
     problem = MappingProblem(network, system, settings.objectives, constraints=settings.constraints)
@@ -328,10 +326,10 @@ def _as_it_was(earlier: Mapping[str, Any], resolved: dict[str, Any]) -> None:
     """Take from the run's configuration what this command line does not name, a key or a whole group."""
     given = _given()
     for group in GROUPS:
-        if group in given or ("experiment" in given and group in ("network", "system", "constraints", "name")):
+        if group in given or ("experiment" in given and group in ("network", "system", "name")):
             continue
-        if group == "constraints" and any(key.startswith("constraints.") for key in given):
-            continue  # they make sense together only
+        if group == "constraints" and resolved[group] is not None:
+            continue  # given key by key, or by an experiment: they make sense together only
         now, resolved[group] = resolved[group], copy.deepcopy(earlier[group])
         for key in given:
             path = key.split(".")

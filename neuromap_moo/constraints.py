@@ -154,11 +154,13 @@ class Constraints:
         return hash(self.digest)
 
     def check_names(self, layer_names: Sequence[str]) -> None:
-        """Raise InputError for a layer that the network has not."""
+        """Raise InputError for a layer that the network has not, or a name that several nodes of a core graph have."""
         for where, names in (("layers", self.layers), *(("same_chip", group) for group in self.same_chip)):
             for name in names:
                 if name not in layer_names:
                     raise InputError(f"constraints, {where}: no layer '{name}'{did_you_mean(name, layer_names)}")
+                if layer_names.count(name) > 1:
+                    raise InputError(f"constraints, {where}: {layer_names.count(name)} layers are called '{name}'")
 
     def groups(self, layer_names: Sequence[str]) -> list[list[int]]:
         """Layer indices of each same_chip group; groups that share a layer are one."""

@@ -185,15 +185,6 @@ def _check_constraints(
                 raise InputError(f"{where}: {min(counts)} {what}, the constraints ask for at least {least}")
             if most is not None and max(counts) > most:
                 raise InputError(f"{where}: {max(counts)} {what}, the constraints allow at most {most}")
-    holder = {core: (name, j) for name, rule in constraints.layers.items() for j, core in rule.fixed.items()}
-    for name, own in slices.items():
-        for j, s in enumerate(own):
-            core = mapping.core_of_slice[s]
-            if holder.get(core, (name, j)) != (name, j):
-                other, i = holder[core]
-                raise InputError(
-                    f"mapping, layer '{name}', slice {j}: core {core} is kept for slice {i} of layer '{other}'"
-                )
     for group in constraints.same_chip:
         used = sorted({chip[s] for name in group for s in slices[name]})
         if len(used) > 1:

@@ -60,7 +60,7 @@ class Rules:
         names = partitioner.layer_names
         regions = constraints.places(names, system)[:, system.usable_cores]
         fixed = [(i, j, c) for i, n in enumerate(names) if n in constraints.layers for j, c in _fixed(constraints, n)]
-        groups = constraints.groups(names)
+        groups = constraints.groups(names) if system.n_chips > 1 else []
         if regions.all() and not groups:
             return None
         own = np.searchsorted(system.usable_cores, [core for _, _, core in fixed])
