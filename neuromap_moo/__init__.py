@@ -11,6 +11,7 @@
 A MappingProblem is a pymoo Problem; `operators(problem)` gives the keyword arguments for any pymoo algorithm.
 """
 
+from neuromap_moo.constraints import Constraints, LayerConstraints
 from neuromap_moo.errors import InputError
 from neuromap_moo.front import Front
 from neuromap_moo.mapping import Mapping, check, load_mappings, save_mappings
@@ -26,12 +27,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Constant",
+    "Constraints",
     "CoreGraph",
     "Dense",
     "Front",
     "Graph",
     "InputError",
     "Layer",
+    "LayerConstraints",
     "Mapping",
     "MappingProblem",
     "Mesh",

@@ -27,6 +27,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from neuromap_moo import plotting, report
+from neuromap_moo.constraints import Constraints
 from neuromap_moo.errors import InputError, did_you_mean, whole_number
 from neuromap_moo.evaluate import check_objectives
 from neuromap_moo.files import config_folder
@@ -68,7 +69,7 @@ NETWORKS = {
 EVALUATORS = ("analytic",)
 
 #: What task=evaluate takes from the run unless the command line names it.
-GROUPS = ("network", "system", "evaluator", "objectives", "name")
+GROUPS = ("network", "system", "constraints", "evaluator", "objectives", "name")
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Settings:
     system: Mapping[str, Any]
     evaluator: Mapping[str, Any]
     algorithm: Mapping[str, Any]
+    constraints: Constraints
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:
@@ -124,6 +126,7 @@ class Settings:
             "objectives": check_objectives(config["objectives"]),
             "seed": whole_number("seed", config["seed"]),
             "budget": Budget(**config["budget"]),
+            "constraints": Constraints.of(config["constraints"]),
             "output": None if config["output"] is None else str(config["output"]),
             "run": None if config["run"] is None else str(config["run"]),
         }
@@ -198,6 +201,8 @@ def _job(config: DictConfig) -> None:
         raise InputError(f"{key}: expected a value, got none; give {key}=...")
     resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     _mark_given(resolved)
+    if isinstance(resolved.get("constraints"), str):  # a file: a run keeps what it says
+        resolved["constraints"] = Constraints.of(resolved["constraints"]).to_dict()
     settings = Settings.of(resolved)
     if settings.task not in TASKS:
         raise InputError(f"task: no '{settings.task}'{did_you_mean(settings.task, TASKS)}")
@@ -211,7 +216,7 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
     _say(f"preparing {settings.name} (the first run on a machine also compiles, for about 15 s)")
     network = build_network(settings.network)
     system = build_system(settings.system)
-    problem = MappingProblem(network, system, settings.objectives)
+    problem = MappingProblem(network, system, settings.objectives, constraints=settings.constraints)
     folder = _folder(settings)
     fingerprint = fingerprint_of(problem, algorithm, options, settings.budget, settings.seed, settings.keep_evaluations)
     with _alone_in(folder):
@@ -253,11 +258,12 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
     source = Path(settings.run)
     provenance = load_json(source / PROVENANCE)
     earlier = provenance.get("config") if isinstance(provenance, dict) else None
-    if not isinstance(earlier, dict) or not set(GROUPS) <= set(earlier):
+    if not isinstance(earlier, dict) or not set(GROUPS) <= {*earlier, "constraints"}:  # older runs have none
         raise InputError(f"'{source / PROVENANCE}': expected the provenance.json of a run, it has no configuration")
-    _as_it_was(earlier, resolved)
+    _as_it_was({"constraints": None, **earlier}, resolved)
     settings = Settings.of(resolved)
-    problem = MappingProblem(build_network(settings.network), build_system(settings.system), settings.objectives)
+    network, system = build_network(settings.network), build_system(settings.system)
+    problem = MappingProblem(network, system, settings.objectives, constraints=settings.constraints)
     folder = _folder(settings)
     if folder.resolve() == source.resolve():
         raise InputError(f"output '{folder}': is the run itself; choose another output")
@@ -322,6 +328,8 @@ def _as_it_was(earlier: Mapping[str, Any], resolved: dict[str, Any]) -> None:
     for group in GROUPS:
         if group in given or ("experiment" in given and group in ("network", "system", "name")):
             continue
+        if group == "constraints" and resolved[group] is not None:
+            continue  # given key by key, or by an experiment: they make sense together only
         now, resolved[group] = resolved[group], copy.deepcopy(earlier[group])
         for key in given:
             path = key.split(".")
@@ -445,6 +453,8 @@ def _plain(message: str) -> str:
     known = _known_keys() if unknown else set()
     if unknown and unknown[1] == "experiment":
         return "experiment: an experiment is added with a plus, +experiment=NAME"
+    if unknown and unknown[1].startswith("constraints."):
+        return f"key '{unknown[1]}': constraints are added with a plus, +{unknown[1]}=..."
     if unknown and unknown[1] in known:
         group = unknown[1].partition(".")[0]
         if group == "system":

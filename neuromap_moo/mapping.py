@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from neuromap_moo.constraints import Constraints
 from neuromap_moo.errors import InputError
 from neuromap_moo.files import whole_file
 from neuromap_moo.network import HEADER_BITS, INDEX_BITS, WORD_BITS, Dense, Network
@@ -89,8 +90,8 @@ class HasNetworkAndSystem(Protocol):
 def check(mapping: Mapping, problem: HasNetworkAndSystem) -> None:
     """Raise InputError at the first rule that a mapping breaks; returns None when it breaks none.
 
-    Independent of the search: synapse words are counted here from the network with scipy, not with the project's
-    kernels.
+    Constraints are those of `problem.constraints`, where it has some. Independent of the search: synapse words are
+    counted here from the network with scipy, not with the project's kernels.
     """
     network, system = problem.network, problem.system
     names = network.layer_names
@@ -113,12 +114,16 @@ def check(mapping: Mapping, problem: HasNetworkAndSystem) -> None:
         if core in seen:
             raise InputError(f"mapping, slices {seen[core]} and {s}: both on core {core}; a core holds one slice")
         seen[core] = s
-    if isinstance(network, CoreGraph):
-        if k != network.cores_per_layer:
-            raise InputError(
-                f"mapping, cores_per_layer: the core graph's partition is fixed to {network.cores_per_layer}"
-            )
-        return
+    if not isinstance(network, CoreGraph):
+        _check_memory(k, network, system)
+    elif k != network.cores_per_layer:
+        raise InputError(f"mapping, cores_per_layer: the core graph's partition is fixed to {network.cores_per_layer}")
+    constraints: Constraints | None = getattr(problem, "constraints", None)
+    if constraints:
+        _check_constraints(mapping, constraints, network, system)
+
+
+def _check_memory(k: Sequence[int], network: Network, system: System) -> None:
     for layer, n in zip(network.layers, k, strict=True):
         if n > layer.size:
             raise InputError(
@@ -136,6 +141,61 @@ def check(mapping: Mapping, problem: HasNetworkAndSystem) -> None:
                 f"mapping, layer '{layer.name}', slice {int(words.argmax())}: {int(words.max())} synapse words, a core "
                 f"holds {system.synapse_words}; give it more cores"
             )
+
+
+def _check_constraints(
+    mapping: Mapping, constraints: Constraints, network: Network | CoreGraph, system: System
+) -> None:
+    names = network.layer_names
+    router = [core // system.topology.cores_per_router for core in mapping.core_of_slice]
+    chip = [int(system.chip_of_router[r]) for r in router]
+    ends = np.cumsum(mapping.cores_per_layer).tolist()
+    slices = {name: range(end - k, end) for name, end, k in zip(names, ends, mapping.cores_per_layer, strict=True)}
+    for name, rule in constraints.layers.items():
+        own, where = slices[name], f"mapping, layer '{name}'"
+        for j, s in enumerate(own):
+            core = mapping.core_of_slice[s]
+            at = f"{where}, slice {j}: core {core}"
+            if j in rule.fixed and core != rule.fixed[j]:
+                raise InputError(f"{at}, the constraints fix it to core {rule.fixed[j]}")
+            for key, value, allowed in (
+                ("cores", core, rule.cores),
+                ("routers", router[s], rule.routers),
+                ("chips", chip[s], rule.chips),
+            ):
+                if allowed is not None and value not in allowed:
+                    raise InputError(f"{at}, the constraints allow {key} {list(allowed)}, it is on {value}")
+            if rule.rows is not None or rule.region is not None:
+                x, y = system.router_xy[router[s]].tolist()  # type: ignore[index]
+                if rule.rows is not None and y not in rule.rows:
+                    raise InputError(f"{at} lies in row {y}, the constraints allow rows {list(rule.rows)}")
+                if rule.region is not None:
+                    x0, y0, x1, y1 = rule.region
+                    if not (x0 <= x <= x1 and y0 <= y <= y1):
+                        raise InputError(f"{at} lies at ({x}, {y}), the constraints allow region {list(rule.region)}")
+        for j in rule.fixed:
+            if j >= len(own):
+                raise InputError(f"{where}: {len(own)} cores, the constraints fix its slice {j}")
+        neurons = _neurons(network, name, len(own))
+        for least, most, counts, what in (
+            (rule.min_cores, rule.max_cores, [len(own)], "cores"),
+            (rule.min_neurons_per_core, rule.max_neurons_per_core, neurons, "neurons per core"),
+        ):
+            if least is not None and min(counts) < least:
+                raise InputError(f"{where}: {min(counts)} {what}, the constraints ask for at least {least}")
+            if most is not None and max(counts) > most:
+                raise InputError(f"{where}: {max(counts)} {what}, the constraints allow at most {most}")
+    for group in constraints.same_chip:
+        used = sorted({chip[s] for name in group for s in slices[name]})
+        if len(used) > 1:
+            raise InputError(f"mapping, same_chip {list(group)}: expected one chip, its slices are on chips {used}")
+
+
+def _neurons(network: Network | CoreGraph, layer_name: str, n_slices: int) -> list[int]:
+    if isinstance(network, CoreGraph):
+        return [1] * n_slices  # its neurons are not known, and no constraint counts them
+    size = network.layers[network.layer_index[layer_name]].size
+    return [len(part) for part in np.array_split(np.arange(size), n_slices)]
 
 
 def _words(network: Network, layer_name: str, n_slices: int) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo import kernels
+from neuromap_moo.constraints import Constraints
 from neuromap_moo.errors import InputError
 from neuromap_moo.network import Network, SliceCounts
 from neuromap_moo.system import System
@@ -175,11 +176,12 @@ class Partitioner:
     ----------
     minimum, maximum
         (L,) fewest and most cores of each layer. `fits[l][k]` says whether layer l in k slices fits its cores: a
-        finer cut can fail where a coarser one fits, since the boundaries move.
+        finer cut can fail where a coarser one fits, since the boundaries move. Counts that the constraints forbid
+        do not fit either.
 
     """
 
-    def __init__(self, network: Network, system: System) -> None:
+    def __init__(self, network: Network, system: System, constraints: Constraints | None = None) -> None:
         self.network = network
         self.layer_names = network.layer_names
         self.layer_sizes = tuple(layer.size for layer in network.layers)
@@ -200,7 +202,8 @@ class Partitioner:
         self._block_start: dict[tuple[int, int, int], int] = {}
         self._pool = np.empty(2**16)
         self._pool_used = self._cached_bytes = 0
-        self.fits = np.array([self._find_fits(i) for i in range(len(self.layer_names))])
+        self._fits_memory = np.array([self._find_fits(i) for i in range(len(self.layer_names))])
+        self.fits = (constraints or Constraints()).limit(self._fits_memory, self.layer_names, self.layer_sizes, system)
         self.minimum = self.fits.argmax(axis=1)
         self.maximum = self.n_cores - self.fits[:, ::-1].argmax(axis=1)
         if self.minimum.sum() > self.n_cores:
@@ -279,7 +282,7 @@ class Partitioner:
         Start with one slice; while a slice needs a > capacity words, multiply the count by ceil(a / capacity), with
         chunks of ceil(n / count), the last one short (recovered from public compile logs). The mapping is then cut in
         equal slices, whose largest is the same; where a moved boundary makes that too large, the next count that fits
-        is taken.
+        is taken. Where constraints forbid a count, the nearest that they allow is.
         """
         counts, notes = [], []
         for i, size in enumerate(self.layer_sizes):
@@ -293,10 +296,17 @@ class Partitioner:
                     break
                 k *= factor
             k = bounds.size - 1
-            if k <= self.n_cores and not self.fits[i, k]:
-                fitting = np.flatnonzero(self.fits[i, k:])
-                k = k + int(fitting[0]) if fitting.size else int(self.minimum[i])
+            memory = self._fits_memory[i]
+            if k <= self.n_cores and not memory[k]:
+                fitting = np.flatnonzero(memory[k:])
+                k = k + int(fitting[0]) if fitting.size else int(memory.argmax())
                 notes.append(f"'{self.layer_names[i]}' moved to {k} slices, which fit when cut evenly")
+            if (self.fits[i] != memory).any():
+                allowed = np.flatnonzero(self.fits[i])
+                nearest = int(allowed[np.abs(allowed - k).argmin()])
+                if nearest != k:
+                    notes.append(f"'{self.layer_names[i]}' moved from {k} to {nearest} slices by its constraints")
+                k = nearest
             counts.append(k)
         if sum(counts) > self.n_cores:
             notes = [f"the vendor's rule asks for {sum(counts)} cores of {self.n_cores}; minimum partition taken"]
@@ -384,7 +394,7 @@ class Partitioner:
 class FixedPartitioner:
     """The one partition of a given core graph, behind the interface of `Partitioner`."""
 
-    def __init__(self, graph: CoreGraph, system: System) -> None:
+    def __init__(self, graph: CoreGraph, system: System, constraints: Constraints | None = None) -> None:
         self.graph = graph
         self.layer_names = graph.layer_names
         self.layer_sizes = graph.cores_per_layer
@@ -398,7 +408,8 @@ class FixedPartitioner:
                 "usable cores; take a larger system"
             )
         self.minimum = self.maximum = np.array(graph.cores_per_layer)
-        self.fits = np.arange(self.n_cores + 1) == self.minimum[:, None]
+        fits = np.arange(self.n_cores + 1) == self.minimum[:, None]
+        self.fits = (constraints or Constraints()).limit(fits, self.layer_names, None, system)
         loads = np.array([graph.dendops, graph.synops, graph.synmem_reads])
         sent = np.bincount(graph.source, graph.messages, graph.n_slices)
         self._received = np.bincount(graph.target, graph.messages, graph.n_slices).astype(np.float64)
@@ -431,11 +442,13 @@ class FixedPartitioner:
 AnyPartitioner = Partitioner | FixedPartitioner
 
 
-def partitioner_for(network: Network | CoreGraph, system: System) -> AnyPartitioner:
+def partitioner_for(
+    network: Network | CoreGraph, system: System, constraints: Constraints | None = None
+) -> AnyPartitioner:
     """Return what cuts this network (or takes this core graph as it is) for this system."""
     if isinstance(network, CoreGraph):
-        return FixedPartitioner(network, system)
-    return Partitioner(network, system)
+        return FixedPartitioner(network, system, constraints)
+    return Partitioner(network, system, constraints)
 
 
 def rows_that_fit(fits: NDArray[np.bool_], cores_per_layer: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -222,6 +222,7 @@ def provenance_of(problem: MappingProblem, config: Mapping[str, Any]) -> dict[st
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "network": problem.network.digest,
         "system": problem.system.digest,
+        "constraints": problem.constraints.digest,
         "config": config,
     }
 
@@ -243,7 +244,8 @@ def open_folder(folder: Path, overwrite: bool, fingerprint: str = "") -> bool:
     elif CHECKPOINT in found:
         raise InputError(
             f"output '{folder}': holds an unfinished run that belongs to a different search (network, system, "
-            "algorithm, budget or seed); repeat its command, choose another output, or start over with overwrite=true"
+            "constraints, algorithm, budget or seed); repeat its command, choose another output, or start over "
+            "with overwrite=true"
         )
     elif SUMMARY in found:
         raise InputError(

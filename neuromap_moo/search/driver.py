@@ -199,6 +199,7 @@ def fingerprint_of(
         (budget.evaluations, budget.seconds),
         seed,
         keep_evaluations,
+        *([problem.constraints.digest] if problem.constraints else []),
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -228,8 +229,8 @@ def load_checkpoint(path: Path, fingerprint: str) -> SearchState:
     """Read a checkpoint; raises InputError where it belongs to another search."""
     if checkpoint_fingerprint(path) != fingerprint:
         raise InputError(
-            f"checkpoint '{path}': belongs to a different search (network, system, algorithm, budget or seed); "
-            "give another path or remove it"
+            f"checkpoint '{path}': belongs to a different search (network, system, constraints, algorithm, budget or "
+            "seed); give another path or remove it"
         )
     try:
         with open(path, "rb") as f:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from neuromap_moo.mapping import Mapping, MappingBatch
 from neuromap_moo.partition import AnyPartitioner
+from neuromap_moo.rules import Rules
 from neuromap_moo.system import System
 
 Genomes = NDArray[np.int64]
@@ -25,22 +26,25 @@ Genomes = NDArray[np.int64]
 class Encoding:
     """How genotypes (n, L + C) of one problem read; L layers, C usable cores.
 
-    `minimum` (L,) and `fits` (L, C + 1) come from the partitioner, `cores` (C,) are the usable core ids.
+    `minimum` (L,) and `fits` (L, C + 1) come from the partitioner, `cores` (C,) are the usable core ids; `rules` say
+    where slices may sit, None: anywhere.
     """
 
     minimum: NDArray[np.int64]
     maximum: NDArray[np.int64]
     fits: NDArray[np.bool_]
     cores: NDArray[np.int32]
+    rules: Rules | None = None
 
     @classmethod
-    def of(cls, partitioner: AnyPartitioner, system: System) -> Encoding:
+    def of(cls, partitioner: AnyPartitioner, system: System, rules: Rules | None = None) -> Encoding:
         """Make the encoding of a problem."""
         return cls(
             np.array(partitioner.minimum, dtype=np.int64),
             np.array(partitioner.maximum, dtype=np.int64),
             np.array(partitioner.fits),
             system.usable_cores,
+            rules,
         )
 
     @property
@@ -93,11 +97,21 @@ class Encoding:
         """Make every row feasible, whatever integers (or rounded floats) it holds; feasible rows stay as they are."""
         rows = np.array(np.rint(X) if X.dtype.kind == "f" else X, dtype=np.int64)
         repair_rows(rows, self.minimum, self.maximum, self.fits)
-        return rows
+        return self.settle(rows)
+
+    def settle(self, X: Genomes) -> Genomes:
+        """Bring slices to where the rules let them sit, in place; rows are feasible but for that."""
+        if self.rules is not None:
+            self.rules.repair(X)
+        return X
 
     def first_infeasible(self, X: Genomes) -> int:
         """Index of the first row that is not feasible, -1 if all are."""
-        return int(find_infeasible(np.ascontiguousarray(X), self.minimum, self.fits))
+        bad = int(find_infeasible(np.ascontiguousarray(X), self.minimum, self.fits))
+        if bad < 0 and self.rules is not None:
+            illegal = (i for i, genome in enumerate(X) if not self.rules.legal(*self.split(genome)))
+            return next(illegal, -1)
+        return bad
 
     def random(self, n: int, rng: np.random.Generator) -> Genomes:
         """Draw n genotypes.

@@ -17,6 +17,7 @@ from neuromap_moo import moves
 from neuromap_moo.heuristics import slowest_slice_s
 from neuromap_moo.moves import Cost, Graph, State
 from neuromap_moo.partition import LOADS, AnyPartitioner
+from neuromap_moo.rules import Rules
 from neuromap_moo.system import System
 from neuromap_moo.walk import NO_MOVES, walk
 
@@ -65,13 +66,23 @@ class Cut(NamedTuple):
 class Workbench:
     """What local search needs of one problem: its tables, the partitions lately used, and states to work on."""
 
-    def __init__(self, partitioner: AnyPartitioner, system: System, objectives: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        partitioner: AnyPartitioner,
+        system: System,
+        objectives: tuple[str, ...],
+        rules: Rules | None = None,
+    ) -> None:
         self.partitioner = partitioner
         self.system = system
         self.objectives = objectives
+        self.rules = rules
         n_layers = len(partitioner.layer_names)
-        anywhere = np.ones((n_layers, system.usable_cores.size), dtype=np.bool_)
-        self.board = moves.make_board(system, anywhere, np.zeros(n_layers, dtype=np.bool_))
+        allowed = np.ones((n_layers, system.usable_cores.size), dtype=np.bool_)
+        stays = np.zeros(n_layers, dtype=np.bool_)
+        if rules is not None:
+            allowed, stays = rules.tables.allowed, rules.stays
+        self.board = moves.make_board(system, allowed, stays)
         self._cuts: OrderedDict[bytes, Cut] = OrderedDict()
         self._states: dict[int, list[State]] = {}
         self._slowest: dict[tuple[int, int], float] = {}
@@ -82,7 +93,7 @@ class Workbench:
         key = k.tobytes()
         if key not in self._cuts:
             graphs = self.partitioner.core_graphs(k[None])
-            row = np.repeat(np.arange(k.size), k)
+            row = np.repeat(np.arange(k.size), k) if self.rules is None else self.rules.row_of_slice(k)
             graph = moves.make_graph(graphs.source, graphs.target, graphs.messages, row)
             self._cuts[key] = Cut(k, graph, dict(zip(LOADS, graphs.loads[0].tolist(), strict=True)))
             if len(self._cuts) > KEPT_PARTITIONS:
@@ -270,6 +281,8 @@ def advance(problem: MappingProblem, run: AnnealingRun, n_moves: int, rng: np.ra
             new_cost = bench.cost(new_cut, run.aim)
             new = bench.borrow_state(place.size)
             changed = k != cut.cores_per_layer
+            if bench.rules is not None:
+                changed = bench.rules.rows_of_layers(changed)
             moves.recut(board, cut.graph, cost, state, new_cut.graph, new_cost, new, place, changed)
             if new.sums[moves.COST] - state.sums[moves.COST] <= -temperature * np.log(1.0 - rng.random()):
                 state, new, cut, cost = new, state, new_cut, new_cost
@@ -291,9 +304,10 @@ def propose_recut(
     The layer that gets cores is every other time the slowest; new slices come near one of its own. Returns cores per
     layer (L,) and places (S,), or None where the layers drawn cannot change.
     """
-    e = problem.encoding
+    e, rules = problem.encoding, problem.workbench.rules
     k = cores_per_layer.copy()
-    parts = np.split(place, np.cumsum(k)[:-1])
+    before = np.split(place, np.cumsum(k)[:-1])
+    parts = list(before)
     takes, gives = ((True, False), (False, True), (True, True))[rng.integers(3)]
     taker = giver = -1
     if takes:
@@ -310,6 +324,8 @@ def propose_recut(
             return None
         k[taker] += larger[0] + 1
         free = np.setdiff1d(np.arange(e.n_cores), np.concatenate(parts))
+        if rules is not None:
+            free = free[rules.open_to(taker, parts[taker])[free]]
         lacking = k[taker] - parts[taker].size
         if free.size < lacking:
             return None
@@ -317,4 +333,11 @@ def propose_recut(
         own = board.router[rng.choice(parts[taker])]
         away = board.pair_hops[own, board.router[free]] + rng.random(free.size)
         parts[taker] = np.concatenate([parts[taker], free[np.argsort(away)[:lacking]]])
-    return k, np.concatenate(parts)
+    proposed = k, np.concatenate(parts)
+    if rules is None or rules.legal(*proposed):
+        return proposed
+    # A fixed slice has come to another number than its own.
+    k, settled = rules.settled(*proposed)
+    after = np.split(settled, np.cumsum(k)[:-1])
+    others = np.flatnonzero(k == cores_per_layer)
+    return (k, settled) if all(np.array_equal(before[i], after[i]) for i in others) else None

@@ -53,7 +53,7 @@ class MappingSampling(Sampling):
         some = drawn[: len(drawn) // 2]
         some[:, :n_layers] = self.partitions[random_state.integers(len(self.partitions), size=len(some)), :n_layers]
         some[:, n_layers:] = random_state.permuted(some[:, n_layers:], axis=1)
-        return np.concatenate([seeds, drawn])
+        return np.concatenate([seeds, problem.encoding.settle(drawn)])
 
 
 class Variation:
@@ -208,7 +208,8 @@ def mutate(problem: Any, X: Genomes, kinds: NDArray[np.int64], rng: np.random.Ge
         else:
             k, place = propose_recut(problem, k, place, rng) or (k, place)
         mutated[row] = encoding.join(k, place)
-    return mutated
+    settled: Genomes = encoding.settle(mutated)
+    return settled
 
 
 def cross_layers(problem: Any, parents: Genomes, rng: np.random.Generator) -> Genomes:
@@ -217,7 +218,8 @@ def cross_layers(problem: Any, parents: Genomes, rng: np.random.Generator) -> Ge
     take = rng.random((n, e.n_layers)) < 0.5
     order = rng.permuted(np.tile(np.arange(e.n_layers), (n, 1)), axis=1)
     free = rng.permuted(np.tile(np.arange(e.n_cores), (n, 1)), axis=1)
-    return np.stack([cross(parents, take == side, order, free, e.minimum, e.fits) for side in (False, True)])
+    sides = (False, True)
+    return np.stack([e.settle(cross(parents, take == side, order, free, e.minimum, e.fits)) for side in sides])
 
 
 def cross_blocks(problem: Any, parents: Genomes, rng: np.random.Generator) -> Genomes:
@@ -230,6 +232,8 @@ def cross_blocks(problem: Any, parents: Genomes, rng: np.random.Generator) -> Ge
         block = np.argsort(away)[: sizes[i]]
         fill_block(children[0, i], parents[1, i], block, e.minimum)
         fill_block(children[1, i], parents[0, i], block, e.minimum)
+    for side in children:
+        e.settle(side)
     return children
 
 

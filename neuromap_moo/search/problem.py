@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from pymoo.core.problem import Problem
 
 from neuromap_moo import heuristics
+from neuromap_moo.constraints import Constraints
 from neuromap_moo.errors import InputError
 from neuromap_moo.evaluate import Evaluator, Metrics, check_objectives, minimised
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
@@ -19,6 +22,7 @@ from neuromap_moo.heuristics import Baseline
 from neuromap_moo.mapping import Mapping, MappingBatch, check, stack
 from neuromap_moo.network import Network
 from neuromap_moo.partition import CoreGraph, partitioner_for, rows_that_fit
+from neuromap_moo.rules import Rules
 from neuromap_moo.search.encoding import Encoding
 from neuromap_moo.search.local import Workbench
 from neuromap_moo.search.operators import (
@@ -49,8 +53,9 @@ class MappingProblem(Problem):
     """Map a network (or a core graph, whose partition is fixed) onto a system.
 
     Variables are the integers of `search/encoding.py`; objectives are metric columns, minimised (throughput_hz
-    maximised). Raises InputError at once when the network cannot fit the system. `evaluate` takes feasible genotypes
-    and refuses others: foreign operators need the repair of `operators`.
+    maximised). `constraints` are Constraints, a dict in their YAML form or the path of a YAML. Raises InputError at
+    once when the network cannot fit the system, or not under the constraints. `evaluate` takes feasible genotypes and
+    refuses others: foreign operators need the repair of `operators`.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class MappingProblem(Problem):
         system: System,
         objectives: Sequence[str] = ("latency_s", "energy_j"),
         evaluator: Evaluator | None = None,
+        constraints: Constraints | MappingABC[str, Any] | str | os.PathLike[str] | None = None,
     ) -> None:
         """Take a network or core graph, a system, objective columns and, if not the analytic model, an evaluator."""
         if not isinstance(network, (Network, CoreGraph)):
@@ -70,9 +76,11 @@ class MappingProblem(Problem):
         self.objectives = check_objectives(objectives)
         if evaluator is not None and not (hasattr(evaluator, "evaluate") and hasattr(evaluator, "name")):
             raise TypeError(f"evaluator: expected an object with name and evaluate(), got {type(evaluator).__name__}")
-        self.partitioner = partitioner_for(network, system)
+        self.constraints = Constraints.of(constraints)
+        self.partitioner = partitioner_for(network, system, self.constraints)
+        self.rules = Rules.of(self.constraints, self.partitioner, system)
         self.evaluator = evaluator or AnalyticEvaluator(self.partitioner, system)
-        self.encoding = Encoding.of(self.partitioner, system)
+        self.encoding = Encoding.of(self.partitioner, system, self.rules)
         e = self.encoding
         super().__init__(
             n_var=e.n_layers + e.n_cores,
@@ -108,7 +116,11 @@ class MappingProblem(Problem):
         legal = rows_that_fit(self.encoding.fits, k) & (k.sum(axis=1) == used.sum(axis=1))
         legal &= (np.isin(cores, self.encoding.cores) | ~used).all(axis=1)
         ordered = np.sort(cores, axis=1)
-        return np.asarray(legal & ~((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1))
+        legal &= ~((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
+        for i in np.flatnonzero(legal) if self.rules is not None else ():
+            place = np.searchsorted(self.encoding.cores, cores[i, used[i]])
+            legal[i] = self.rules.legal(k[i], place)  # type: ignore[union-attr]
+        return np.asarray(legal)
 
     @property
     def is_analytic(self) -> bool:
@@ -118,12 +130,25 @@ class MappingProblem(Problem):
     @cached_property
     def workbench(self) -> Workbench:
         """Tables and states of local search."""
-        return Workbench(self.partitioner, self.system, self.objectives)
+        return Workbench(self.partitioner, self.system, self.objectives, self.rules)
 
     @cached_property
     def balanced(self) -> list[Mapping]:
         """Balanced mappings from fewest cores to all, which give baselines and starting points."""
-        return heuristics.balanced_partitions(self.partitioner, self.system)
+        return [b.mapping for b in self._balanced]
+
+    @cached_property
+    def _balanced(self) -> list[Baseline]:
+        made = heuristics.balanced_partitions(self.partitioner, self.system)
+        bent = [self._bent(Baseline(mapping)) for mapping in made]
+        return bent if self.rules is None else list({b.mapping: b for b in bent}.values())
+
+    def _bent(self, baseline: Baseline) -> Baseline:
+        """Return a baseline that keeps to the constraints; its note says what had to change."""
+        if self.rules is None:
+            return baseline
+        mapping, note = self.rules.bent(baseline.mapping)
+        return Baseline(mapping, "; ".join(part for part in (baseline.note, note) if part))
 
     @cached_property
     def named_baselines(self) -> dict[str, Baseline]:
@@ -132,19 +157,23 @@ class MappingProblem(Problem):
         Of the balanced partitions the best in each objective is taken, of the vendor's random layer orders the ones of
         least, median and most cost: ranked by the first objective, then the next; the median of ten is the fifth.
         """
-        named = heuristics.constructive(self.partitioner, self.system)
+        made = heuristics.constructive(self.partitioner, self.system)
+        named = {name: self._bent(baseline) for name, baseline in made.items()}
         balanced = self.balanced
         F = minimised(self.evaluate_mappings(balanced), self.objectives)
         for i, name in enumerate(self.objectives):
-            note = f"best {name} of {len(balanced)} balanced mappings"
-            named[f"balanced_{name}"] = Baseline(balanced[int(F[:, i].argmin())], note)
-        orders = heuristics.vendor_orders(self.partitioner, self.system, np.random.default_rng(LAYER_ORDER_SEED))
-        F = minimised(self.evaluate_mappings(orders), self.objectives)
+            best = self._balanced[int(F[:, i].argmin())]
+            text = f"best {name} of {len(balanced)} balanced mappings"
+            named[f"balanced_{name}"] = Baseline(best.mapping, f"{text}; {best.note}" if best.note else text)
+        drawn = heuristics.vendor_orders(self.partitioner, self.system, np.random.default_rng(LAYER_ORDER_SEED))
+        cut_note = made["vendor_default"].note
+        orders = [self._bent(Baseline(mapping, cut_note)) for mapping in drawn]
+        F = minimised(self.evaluate_mappings([b.mapping for b in orders]), self.objectives)
         rank = np.lexsort(F.T[::-1])
-        note = named["vendor_default"].note
         for which, place in (("min", 0), ("median", (len(rank) - 1) // 2), ("max", len(rank) - 1)):
             text = f"{which} {self.objectives[0]} of {len(rank)} random layer orders"
-            named[f"vendor_order_{which}"] = Baseline(orders[rank[place]], f"{text}; {note}" if note else text)
+            mapping, note = orders[rank[place]]
+            named[f"vendor_order_{which}"] = Baseline(mapping, f"{text}; {note}" if note else text)
         return named
 
     @cached_property
