@@ -122,10 +122,15 @@ def _yaml(path: Any) -> dict[str, Any]:
 
 
 def placement(width: int, height: int, topology: str = "mesh") -> Built:
-    """Cut a sparse MLP, layers in 1 : 2 : 2 : 2 : 1 and 32 neurons a core, to fill a mesh or torus of single cores."""
+    """Cut a sparse MLP, layers in 1 : 2 : 2 : 2 : 1 and 32 neurons a core, to fill a mesh or torus of single cores.
+
+    Three synapses per neuron and a wide spread of activity make the traffic differ between pairs of slices: with more,
+    all pairs of two layers would exchange about the same, and placements would differ little.
+    """
     part = width * height // 8
     cores_per_layer = (part, 2 * part, 2 * part, 2 * part, part)
-    network = sparse_mlp([32 * k for k in cores_per_layer], density=0.01, activity_sigma=1.0)
+    sizes = [32 * k for k in cores_per_layer]
+    network = sparse_mlp(sizes, density=[3 / n for n in sizes[1:]], activity_sigma=1.5)
     system = load_system(topology, {"topology": {"width": width, "height": height}})
     graph = Partitioner(network, system).core_graph(cores_per_layer)
     return Built(_core_graph(graph.n_slices, graph.source, graph.target, graph.messages), system)
