@@ -212,7 +212,7 @@ def _of(
 
 
 def _placement(name: str, width: int, height: int) -> Instance:
-    about = f"a sparse MLP cut into the cores of a {width}x{height} mesh; placement alone"
+    about = f"a sparse MLP cut to fill a mesh of {width}x{height} cores; placement alone"
     return _of(name, "placement", LINKS, placement, width, height, about=about)
 
 
