@@ -11,9 +11,11 @@
 A MappingProblem is a pymoo Problem; `operators(problem)` gives the keyword arguments for any pymoo algorithm.
 """
 
+from neuromap_moo.best_known import benchmark
 from neuromap_moo.constraints import Constraints, LayerConstraints
 from neuromap_moo.errors import InputError
 from neuromap_moo.front import Front
+from neuromap_moo.instances import Benchmark, benchmarks
 from neuromap_moo.mapping import Mapping, check, load_mappings, save_mappings
 from neuromap_moo.network import Dense, Layer, Network, Projection, Sparse, save_network
 from neuromap_moo.partition import CoreGraph
@@ -26,6 +28,7 @@ from neuromap_moo.topology import Graph, Mesh
 __version__ = "0.1.0"
 
 __all__ = [
+    "Benchmark",
     "Constant",
     "Constraints",
     "CoreGraph",
@@ -44,6 +47,8 @@ __all__ = [
     "Sparse",
     "System",
     "baselines",
+    "benchmark",
+    "benchmarks",
     "check",
     "load_mappings",
     "load_network",

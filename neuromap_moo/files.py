@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and where the project's own configuration lies."""
+"""Files that are written whole or not at all, and where the package's own data lie."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def config_folder() -> Path:
     """Return the folder with config.yaml and its groups: packaged in a wheel, or the checkout's conf/."""
+    return _data_folder("conf", "conf")
+
+
+def instances_folder() -> Path:
+    """Return the folder with a folder per benchmark instance: packaged in a wheel, or the checkout's instances/."""
+    return _data_folder("best_known_fronts", "instances")  # a package's folder must not be named like a module
+
+
+def _data_folder(packaged: str, in_checkout: str) -> Path:
     package = Path(__file__).resolve().parent
-    packaged = package / "conf"
-    return packaged if packaged.is_dir() else package.parent / "conf"
+    return package / packaged if (package / packaged).is_dir() else package.parent / in_checkout

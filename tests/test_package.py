@@ -1,4 +1,4 @@
-"""What a user installs: the wheel holds the configuration and runs without the checkout; README's code runs."""
+"""What a user installs: the wheel holds its data and runs without the checkout; README's code runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow
-def test_wheel_holds_conf_and_runs_outside_the_checkout(tmp_path):
+def test_wheel_holds_its_data_and_runs_outside_the_checkout(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, timeout=300)
     (wheel,) = tmp_path.glob("neuromap_moo-*.whl")
@@ -24,11 +24,18 @@ def test_wheel_holds_conf_and_runs_outside_the_checkout(tmp_path):
         archive.extractall(installed)
     packaged = {p.relative_to(installed / "neuromap_moo") for p in installed.glob("neuromap_moo/conf/**/*.yaml")}
     assert packaged == {p.relative_to(ROOT) for p in ROOT.glob("conf/**/*.yaml")}
+    fronts = installed / "neuromap_moo" / "best_known_fronts"
+    shipped = {p.relative_to(ROOT / "instances"): p.read_bytes() for p in (ROOT / "instances").glob("*/*")}
+    assert {p.relative_to(fronts): p.read_bytes() for p in fronts.glob("*/*")} == shipped
     command = [sys.executable, "-m", "neuromap_moo", "+experiment=mlp_a", "budget.evaluations=200", "output=run"]
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "report.html").exists()
+    code = "import neuromap_moo as nm; print(len(nm.benchmark('mlp_b').mappings))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1
 
 
 def python_blocks(path):
