@@ -210,13 +210,17 @@ def row_of_slice(t: Tables, counts: IntArray) -> IntArray:
 @njit(cache=True, nogil=True)
 def is_legal(t: Tables, counts: IntArray, order: IntArray) -> bool:
     """Tell whether slices at the first places of `order` keep to the rules."""
+    # Fields are read once: numba counts references whenever a tuple's field is touched.
+    allowed, group, chip = t.allowed, t.group, t.chip
     row = row_of_slice(t, counts)
     chips = np.full(t.chips.size, -1, dtype=np.int64)
     for s in range(row.size):
-        g = t.group[row[s]]
+        if not allowed[row[s], order[s]]:
+            return False
+        g = group[row[s]]
         if g >= 0 and chips[g] < 0:
-            chips[g] = t.chip[order[s]]
-        if not _may(t, chips, row[s], order[s]):
+            chips[g] = chip[order[s]]
+        if g >= 0 and chips[g] != chip[order[s]]:
             return False
     return True
 
@@ -250,17 +254,24 @@ def settle(t: Tables, counts: IntArray, order: IntArray) -> None:
             s += 1
     place = np.full(row.size, -1, dtype=np.int64)
     slice_at = np.full(order.size, -1, dtype=np.int64)
+    allowed, group, chip = t.allowed, t.group, t.chip
     for s in range(row.size):
-        if _may(t, chips, row[s], order[s]):
+        g = group[row[s]]
+        if allowed[row[s], order[s]] and (g < 0 or chips[g] == chip[order[s]]):
             place[s] = order[s]
             slice_at[order[s]] = s
     came_from = np.empty(t.group.size, dtype=np.int64)
+    full = np.zeros(t.group.size, dtype=np.bool_)  # rows for which no path is left, and none will be
     for turn in range(2):
         for s in range(row.size):
-            if place[s] < 0 and spare[s] == (turn == 1):
-                found = _seat(t, chips, row, spare, place, slice_at, s, order[s], False, came_from)
-                if not found and turn == 0:
-                    _seat(t, chips, row, spare, place, slice_at, s, order[s], True, came_from)
+            if place[s] >= 0 or spare[s] != (turn == 1) or full[row[s]]:
+                continue
+            if _seat(t, chips, row, spare, place, slice_at, s, order[s], False, came_from):
+                continue
+            if turn == 0:
+                _seat(t, chips, row, spare, place, slice_at, s, order[s], True, came_from)
+            else:
+                full |= came_from != UNSEEN
     settled = np.empty(row.size, dtype=np.int64)
     at = 0
     s = 0
@@ -300,13 +311,6 @@ def short_rows(t: Tables, chips: IntArray) -> BoolArray:
 
 
 @njit(cache=True, nogil=True)
-def _may(t: Tables, chips: IntArray, row: int, place: int) -> bool:
-    g = t.group[row]
-    on_chip = g < 0 or chips[g] < 0 or chips[g] == t.chip[place]
-    return bool(t.allowed[row, place] and on_chip)
-
-
-@njit(cache=True, nogil=True)
 def _seat(
     t: Tables,
     chips: IntArray,
@@ -324,6 +328,7 @@ def _seat(
     With `evicts`, places of spare slices count as free, and the spare slice loses its own. `came_from` (R,) is left
     with the rows that the search saw: where it fails, these need more places than they have.
     """
+    allowed, group, chip, router, away = t.allowed, t.group, t.chip, t.router, t.away
     came_from[:] = UNSEEN
     queue = np.empty(came_from.size, dtype=np.int64)
     left = np.empty(came_from.size, dtype=np.int64)  # place that a slice of the row would leave
@@ -334,16 +339,18 @@ def _seat(
     while head < tail:
         r = queue[head]
         head += 1
+        g = group[r]
+        only = chips[g] if g >= 0 else -1
         found = -1
         nearest = 0
         for p in range(slice_at.size):
-            if not _may(t, chips, r, p):
+            if not allowed[r, p] or (only >= 0 and chip[p] != only):
                 continue
             o = slice_at[p]
             if o < 0 or (evicts and spare[o]):
-                away = t.away[t.router[left[r]], t.router[p]]
-                if found < 0 or away < nearest:
-                    found, nearest = p, away
+                hops = away[router[left[r]], router[p]]
+                if found < 0 or hops < nearest:
+                    found, nearest = p, hops
             elif came_from[row[o]] == UNSEEN:
                 came_from[row[o]] = r
                 left[row[o]] = p
