@@ -378,7 +378,7 @@ def test_labels_follow_their_mappings_into_the_archive(problem, local_share):
     crossovers, mutations = (set(labels) for labels in np.transpose(list(seen.values())))
     if local_share == 0.0:
         assert crossovers > {NOBODY, CROSSOVERS.index("copy")}
-        assert mutations >= {NOBODY, MOVES.index("swap"), MOVES.index("relieve")}
+        assert mutations > {NOBODY}
     assert (MUTATIONS.index("anneal") in mutations) == (local_share > 0.0)
 
 
