@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,16 +14,29 @@ from pymoo.core.population import Population
 from pymoo.optimize import minimize
 
 import neuromap_moo as nm
+from neuromap_moo.evaluate.analytic import link_loads
+from neuromap_moo.moves import NEAR
+from neuromap_moo.search import Budget, search_mappings
+from neuromap_moo.search.algorithms import variation_of
 from neuromap_moo.search.encoding import repartition
 from neuromap_moo.search.operators import (
+    CROSSOVERS,
     DRAWN,
     MOVES,
+    MUTATIONS,
+    NOBODY,
     PLACEMENT_MOVES,
+    MappingCrossover,
     MappingDuplicates,
+    MappingMutation,
     MappingRepair,
+    Variation,
+    busiest_pair,
     cross_blocks,
     cross_layers,
+    fill_block,
     mutate,
+    relieve,
 )
 
 CROSSES = (cross_layers, cross_blocks)
@@ -198,8 +212,6 @@ def test_each_move_changes_what_it_says(problem, move):
 
 
 def test_mutation_leaves_a_fixed_partition_alone():
-    import networkx as nx
-
     graph = nx.relabel_nodes(nx.path_graph(5, create_using=nx.DiGraph), str)
     nx.set_edge_attributes(graph, 1.0, "messages")
     p = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), nm.mesh_system(3, 3))
@@ -211,6 +223,314 @@ def test_mutation_leaves_a_fixed_partition_alone():
     mutated = mutate(p, X, rng.choice(len(MOVES), size=200, p=list(shares.values())), rng)
     assert (mutated[:, :5] == 0).all()
     assert (mutated != X).any(axis=1).mean() > 0.8
+
+
+def split(problem, genome):
+    """Return the places of each layer of a genotype."""
+    k, place = problem.encoding.split(genome)
+    return np.split(place, np.cumsum(k)[:-1])
+
+
+def test_split_and_join_are_inverse(problem):
+    for genome in problem.encoding.random(20, np.random.default_rng(0)):
+        k, place = problem.encoding.split(genome)
+        joined = problem.encoding.join(k, place)
+        assert_feasible(problem, joined[None])
+        assert problem.encoding.keys(joined[None]) == problem.encoding.keys(genome[None])
+        assert (np.diff(joined[3 + place.size :]) > 0).all()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_rebalance_leaves_the_cores_of_other_layers_alone(problem, gapped, seed):
+    for p in (problem, gapped):
+        rng = np.random.default_rng(seed)
+        X = p.encoding.random(6, rng)
+        mutated = mutate(p, X, np.full(6, MOVES.index("rebalance")), rng)
+        assert_feasible(p, mutated)
+        for old, new in zip(X, mutated, strict=True):
+            before, after = split(p, old), split(p, new)
+            changed = [i for i in range(p.encoding.n_layers) if len(before[i]) != len(after[i])]
+            assert len(changed) <= 2
+            for layer in range(p.encoding.n_layers):
+                fewer, more = sorted((before[layer].tolist(), after[layer].tolist()), key=len)
+                assert set(fewer) <= set(more)
+
+
+# ---------------------------------------------------------------------------------------------------- credit
+
+
+def test_odds_of_operators_are_those_of_what_they_made_plus_one(problem):
+    variation = Variation(0.0)
+    assert variation.shares("crossover", problem).tolist() == [1 / 3] * 3
+    assert variation.shares("mutation", problem).tolist() == [1 / 7] * 7
+    X, F = np.zeros((6, problem.n_var), dtype=int), np.zeros((6, 2))
+    anneal = MUTATIONS.index("anneal")
+    labels = np.array([[0, 0], [2, 0], [2, 6], [2, 4], [NOBODY, anneal], [NOBODY, NOBODY]])
+    variation.learn(X, F, labels)
+    assert variation.shares("crossover", problem) == pytest.approx(np.array([2, 1, 4]) / 7)
+    # Annealing runs have a share of the work apart: what they made counts for no move.
+    assert variation.shares("mutation", problem) == pytest.approx(np.array([3, 1, 1, 1, 2, 1, 2]) / 11)
+    # What is driven out of the archive counts no longer.
+    variation.learn(X[:1], F[:1], labels[:1])
+    assert variation.shares("crossover", problem) == pytest.approx(np.array([2, 1, 1]) / 4)
+    assert variation.shares("mutation", problem) == pytest.approx(np.array([2, 1, 1, 1, 1, 1, 1]) / 8)
+
+
+def test_moves_that_change_a_partition_have_no_odds_where_it_is_fixed():
+    p = nm.MappingProblem(line_graph(5), nm.mesh_system(3, 3))
+    variation = Variation(0.0)
+    made = np.array([[0, MOVES.index(move)] for move in MOVES])
+    variation.learn(np.zeros((7, p.n_var), dtype=int), np.zeros((7, 2)), made)
+    shares = dict(zip(MOVES, variation.shares("mutation", p), strict=True))
+    assert shares == {move: 0.25 if move in PLACEMENT_MOVES else 0.0 for move in MOVES}
+
+
+def line_graph(n):
+    graph = nx.relabel_nodes(nx.path_graph(n, create_using=nx.DiGraph), str)
+    nx.set_edge_attributes(graph, 1.0, "messages")
+    return nm.CoreGraph.from_networkx(graph)
+
+
+def test_operators_are_drawn_by_their_odds(problem):
+    variation = Variation(0.0)
+    labels = np.array([[2, MOVES.index("relieve")]] * 96)
+    variation.learn(np.zeros((96, problem.n_var), dtype=int), np.zeros((96, 2)), labels)
+    rng = np.random.default_rng(0)
+    X = problem.encoding.random(600, rng)
+    children = MappingCrossover(variation).do(problem, Population.new("X", X), pairs(300), random_state=rng)
+    children = MappingMutation(variation).do(problem, children, random_state=rng)
+    assert np.mean(children.get("crossover") == 2) == pytest.approx(97 / 99, abs=0.03)
+    assert np.mean(children.get("mutation") == MOVES.index("relieve")) == pytest.approx(97 / 103, abs=0.03)
+
+
+def pairs(n):
+    return np.arange(2 * n).reshape(n, 2)
+
+
+def test_children_carry_the_labels_of_the_operators_that_made_them(problem):
+    rng = np.random.default_rng(1)
+    variation = Variation(0.0)
+    parents = problem.encoding.random(120, rng)
+    children = MappingCrossover(variation).do(problem, Population.new("X", parents), pairs(60), random_state=rng)
+    crossed = children.get("crossover")
+    assert set(crossed) == {0, 1, 2}
+    assert (crossed[:60] == crossed[60:]).all()  # both children of two parents
+    copied = np.flatnonzero(crossed == CROSSOVERS.index("copy"))
+    in_order = np.concatenate([parents[::2], parents[1::2]])
+    assert (children.get("X")[copied] == in_order[copied]).all()
+    assert (children.get("X") != in_order)[crossed != 0].any(axis=1).mean() > 0.7
+    before = children.get("X").copy()
+    children = MappingMutation(variation).do(problem, children, random_state=rng)
+    assert (children.get("crossover") == crossed).all()
+    moves = children.get("mutation")
+    assert set(moves) == set(range(len(MOVES)))
+    changed = (children.get("X")[:, :3] != before[:, :3]).any(axis=1)
+    assert {MOVES[m] for m in moves[changed]} == set(MOVES) - set(PLACEMENT_MOVES)
+    assert_feasible(problem, children.get("X"))
+
+
+def test_children_of_no_crossover_carry_the_label_of_their_mutation_alone(problem):
+    rng = np.random.default_rng(2)
+    variation = Variation(0.0)
+    crossover = MappingCrossover(variation)
+    crossover.prob.set(0.0)
+    parents = problem.encoding.random(8, rng)
+    children = crossover.do(problem, Population.new("X", parents), pairs(4), random_state=rng)
+    children = MappingMutation(variation).do(problem, children, random_state=rng)
+    assert (children.get("crossover") == NOBODY).all()
+    assert (children.get("mutation") >= 0).all()
+
+
+@pytest.mark.parametrize("n_found", [0, 3, 10])
+def test_what_annealing_runs_come_to_takes_the_first_rows_and_is_nobody_elses(problem, n_found, monkeypatch):
+    rng = np.random.default_rng(3)
+    variation = Variation(0.8)
+    found = list(problem.encoding.random(n_found, np.random.default_rng(77)))
+    monkeypatch.setattr(variation.local, "improve", lambda problem, n_evaluations, rng: found)
+    parents = Population.new("X", problem.encoding.random(8, rng))
+    children = MappingCrossover(variation).do(problem, parents, pairs(4), random_state=rng)
+    children = MappingMutation(variation).do(problem, children, random_state=rng)
+    n = min(n_found, 8)
+    assert (children.get("X")[:n] == np.reshape(found[:n], (n, problem.n_var))).all()
+    anneal = MUTATIONS.index("anneal")
+    assert (children.get("mutation") == anneal).tolist() == [True] * n + [False] * (8 - n)
+    assert (children.get("crossover") == NOBODY).tolist() == [True] * n + [False] * (8 - n)
+
+
+@pytest.mark.parametrize("local_share", [0.0, 0.8])
+def test_labels_follow_their_mappings_into_the_archive(problem, local_share):
+    three = nm.MappingProblem(problem.network, problem.system, ("throughput_hz", "energy_j", "message_hops"))
+    seen = {}
+
+    def look(state):
+        variation = variation_of(state.algorithm)
+        for column, kind in enumerate(DRAWN):
+            labels = state.archive_made_by[:, column]
+            assert [(labels == label).sum() for label in range(variation.made[kind].size)] == variation.made[
+                kind
+            ].tolist()
+        shares = [share for kind in DRAWN for share in variation.shares(kind, three)]
+        assert list(state.history[-1][-len(shares) :]) == shares
+        for key, made_by in zip(three.encoding.keys(state.archive_X), state.archive_made_by.tolist(), strict=True):
+            assert seen.setdefault(key, made_by) == made_by
+
+    search_mappings(three, options={"local_share": local_share}, budget=Budget(1500), seed=0, on_generation=look)
+    crossovers, mutations = (set(labels) for labels in np.transpose(list(seen.values())))
+    if local_share == 0.0:
+        assert crossovers > {NOBODY, CROSSOVERS.index("copy")}
+        assert mutations > {NOBODY}
+    assert (MUTATIONS.index("anneal") in mutations) == (local_share > 0.0)
+
+
+# ---------------------------------------------------------------------------------------------------- neighbourhoods
+
+
+def test_a_block_is_filled_by_hand():
+    # Two layers, at least 1 + 1 of 6 places. Child: layer 0 on 0 1 2, layer 1 on 3; parent: layer 0 on 4 0, layer 1
+    # on 1 2. In the block of 0, 1 and 4: place 4 gets slice 0, so 0, where it was, is free for slice 1, and place 1
+    # gets slice 3, the first of layer 1. The child has no second slice of layer 1.
+    child = np.array([2, 0, 0, 1, 2, 3, 4, 5])
+    parent = np.array([1, 1, 4, 0, 1, 2, 3, 5])
+    fill_block(child, parent, np.array([4, 0, 1, 2]), np.array([1, 1]))
+    assert child.tolist() == [2, 0, 4, 0, 2, 1, 3, 5]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_filled_block_is_as_in_the_parent_and_all_that_is_not_in_the_way_stays(problem, gapped, seed):
+    for p in (problem, gapped):
+        rng = np.random.default_rng(seed)
+        e = p.encoding
+        before, parent = e.random(2, rng)
+        block = rng.permutation(e.n_cores)[: rng.integers(1, e.n_cores + 1)]
+        child = before.copy()
+        fill_block(child, parent, block, e.minimum)
+        assert (child[: e.n_layers] == before[: e.n_layers]).all()
+        assert_feasible(p, child[None])
+        wanted = {}  # place: slice of the child, as layer and number
+        for layer, (own, other) in enumerate(zip(split(p, before), split(p, parent), strict=True)):
+            wanted |= {c: (layer, j) for j, c in enumerate(other[: len(own)].tolist())}
+        wanted = {place: which for place, which in wanted.items() if place in block}
+        after = split(p, child)
+        for place, (layer, j) in wanted.items():
+            assert after[layer][j] == place
+        for layer, own in enumerate(split(p, before)):
+            for j, place in enumerate(own.tolist()):
+                if (layer, j) not in wanted.values() and place not in wanted:
+                    assert after[layer][j] == place
+
+
+def test_children_of_a_block_crossover_have_more_slices_as_the_other_parent_and_keep_their_partition(problem):
+    def agree(one, other):
+        """Count the slices that are on the same place in both."""
+        layers = zip(split(problem, one), split(problem, other), strict=True)
+        return sum(a == b for x, y in layers for a, b in zip(x, y, strict=False))
+
+    rng = np.random.default_rng(4)
+    parents = problem.encoding.random(80, rng).reshape(2, 40, -1)
+    children = cross_blocks(problem, parents, rng)
+    assert (children[:, :, :3] == parents[:, :, :3]).all()
+    gained = []
+    for side in range(2):
+        for child, own, other in zip(children[side], parents[side], parents[1 - side], strict=True):
+            gained.append(agree(child, other) - agree(own, other))
+            assert agree(child, own) > 0 or own[:3].sum() < 4
+    assert min(gained) >= 0
+    assert np.mean(gained) > 0.8
+
+
+def routed_over(problem, place, link):
+    """Return the messages over a link by their ends, slice to slice."""
+    system, graph = problem.system, problem.network
+    router = system.router_of_core[problem.encoding.cores[place]]
+    found = {}
+    for a, b, messages in zip(graph.source.tolist(), graph.target.tolist(), graph.messages.tolist(), strict=True):
+        pair = router[a] * system.n_routers + router[b]
+        intervals = range(system.routes.start[pair], system.routes.start[pair + 1])
+        if any(system.routes.first[j] <= link < system.routes.stop[j] for j in intervals):
+            found[a, b] = messages
+    return found
+
+
+def pair_drawn(problem, k, place, draws):
+    bench = problem.workbench
+    cut = bench.cut(k)
+    state = bench.borrow_state(place.size)
+    drawn = busiest_pair(bench.board, cut.graph, bench.unpriced(cut), state, place, np.array(draws))
+    bench.give_back(state)
+    return drawn
+
+
+def test_a_pair_on_the_busiest_link_by_hand():
+    # On a line of four routers 0 -> 1 carries 3 + 1 messages, 1 -> 2 the 1 that goes on, and 1 -> 0 two.
+    graph = nx.DiGraph([("a", "b"), ("a", "c"), ("b", "a")])
+    nx.set_edge_attributes(graph, {("a", "b"): 3.0, ("a", "c"): 1.0, ("b", "a"): 2.0}, "messages")
+    p = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), nm.mesh_system(4, 1))
+    k, place = np.ones(3, dtype=int), np.array([0, 1, 2])
+    # Three quarters of the draws are a -> b, the rest a -> c; either end moves to a router near the other.
+    assert pair_drawn(p, k, place, [0.0, 0.4, 0.0, 0.0]) == (0, 1)
+    assert pair_drawn(p, k, place, [0.74, 0.4, 0.25, 0.0]) == (0, 0)
+    assert pair_drawn(p, k, place, [0.74, 0.6, 0.99, 0.0]) == (1, 3)
+    assert pair_drawn(p, k, place, [0.76, 0.4, 0.3, 0.0]) == (0, 1)
+    assert pair_drawn(p, k, place, [0.99, 0.6, 0.6, 0.5]) == (2, 2)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_pairs_are_drawn_from_the_busiest_link_by_their_messages(random_graph_system, random_system, seed):
+    rng = np.random.default_rng(seed)
+    system = (random_system if rng.random() < 0.5 else random_graph_system)(rng)
+    n = int(rng.integers(1, min(10, system.usable_cores.size) + 1))
+    graph = nx.gnp_random_graph(n, 0.4, seed=int(rng.integers(1000)), directed=True)
+    for a, b in graph.edges:
+        graph.edges[a, b]["messages"] = float(rng.lognormal())
+    p = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), system, ("message_hops",))
+    place = rng.permutation(p.encoding.n_cores)[:n]
+    k = np.ones(n, dtype=int)
+    mapping = nm.Mapping(k, p.encoding.cores[place])
+    loads = link_loads(p.partitioner, system, mapping)
+    if not loads.any():
+        assert pair_drawn(p, k, place, rng.random(4)) == (-1, -1)
+        assert relieve(p, k, place, rng).tolist() == place.tolist()
+        return
+    seconds = loads / system.per_link("bandwidth_bit_per_s")
+    over = routed_over(p, place, int(np.argmax(seconds)))
+    board = p.workbench.board
+    drawn = dict.fromkeys(over, 0)
+    for share in (np.arange(200) + 0.5) / 200:
+        first, _ = pair_drawn(p, k, place, [share, 0.0, 0.0, 0.0])
+        second, _ = pair_drawn(p, k, place, [share, 0.9, 0.0, 0.0])
+        drawn[first, second] += 1
+    total = sum(over.values())
+    for pair, times in drawn.items():
+        assert times == pytest.approx(200 * over[pair] / total, abs=1.01)
+    for _ in range(10):
+        draws = rng.random(4)
+        moved, b = pair_drawn(p, k, place, draws)
+        near = [{a, c} - {moved} for a, c in over if moved in (a, c)]
+        assert any(board.router[b] in board.near[board.router[place[min(other)]]] for other in near)
+
+
+def test_relieve_brings_one_slice_near_another_it_talks_to_by_one_exchange():
+    rng = np.random.default_rng(5)
+    graph = nx.gnp_random_graph(9, 0.4, seed=1, directed=True)
+    nx.set_edge_attributes(graph, {edge: float(rng.lognormal()) for edge in graph.edges}, "messages")
+    system = nm.mesh_system(6, 5)
+    p = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), system)
+    board, k = p.workbench.board, np.ones(9, dtype=int)
+    assert board.near.shape[1] == NEAR
+    brought = 0
+    for _ in range(200):
+        place = rng.permutation(30)[:9]
+        kept = place.copy()
+        new = relieve(p, k, place, rng)
+        assert (place == kept).all()
+        assert len(set(new.tolist())) == 9
+        moved = np.flatnonzero(new != place)
+        assert len(moved) <= 2
+        if len(moved) == 2:
+            assert new[moved].tolist() == place[moved[::-1]].tolist()
+        talks = [set(graph.successors(s)) | set(graph.predecessors(s)) for s in range(9)]
+        brought += any(board.router[new[s]] in board.near[board.router[new[t]]] for s in moved for t in talks[s])
+    assert brought > 150
 
 
 def test_same_generator_state_same_children(problem):

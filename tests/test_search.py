@@ -17,8 +17,9 @@ from scipy.spatial.distance import cdist
 import neuromap_moo as nm
 from neuromap_moo.evaluate import minimised
 from neuromap_moo.search import ALGORITHMS, Budget, search_mappings
-from neuromap_moo.search.algorithms import make_algorithm, reference_directions
+from neuromap_moo.search.algorithms import make_algorithm, reference_directions, variation_of
 from neuromap_moo.search.driver import non_dominated_rows, round_significant
+from neuromap_moo.search.operators import MUTATIONS, NOBODY
 from neuromap_moo.search.survivals import (
     GeometrySurvival,
     HypervolumeSurvival,
@@ -243,6 +244,28 @@ def test_children_of_moead_go_to_the_direction_whose_neighbours_are_their_parent
         assert (algorithm.pop[algorithm.neighbors[i]].get("X") == child).all(axis=1).any()
 
 
+@pytest.mark.parametrize("algorithm", ["nsga2", "nsga3", "smsemoa", "agemoea2", "moead", "spea2"])
+def test_what_annealing_runs_come_to_is_evaluated_and_counts_as_theirs(problem, algorithm, monkeypatch):
+    made = make_algorithm(algorithm, problem, {"population": 20})
+    made.setup(problem, seed=0)
+    first = made.ask()
+    made.evaluator.eval(problem, first)
+    made.tell(infills=first)
+    found = problem.encoding.random(24, np.random.default_rng(99))[::2]  # on random cores, like none that are known
+    counted = []
+
+    def improve(problem, n_evaluations, rng):
+        counted.append(n_evaluations)
+        return list(found) if len(counted) == 1 else []
+
+    monkeypatch.setattr(variation_of(made).local, "improve", improve)
+    children = made.ask()
+    assert counted[0] == len(children) == made.pop_size
+    annealed = [child for child in children if child.get("mutation") == MUTATIONS.index("anneal")]
+    assert np.array_equal(np.unique([child.X for child in annealed], axis=0), np.unique(found, axis=0))
+    assert {child.get("crossover") for child in annealed} == {NOBODY}
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize(
     ("objectives", "costs"),
@@ -325,11 +348,13 @@ def test_every_objective_of_a_front_lies_within_the_reference_point(network, sys
         assert inside.mean() > 0.8, other
 
 
-@pytest.mark.parametrize("algorithm", ["nsga3", "moead"])
-def test_directions_need_a_mapping_per_objective(network, system, algorithm):
+@pytest.mark.parametrize(
+    ("algorithm", "option"), [("nsga3", "population"), ("moead", "population"), ("annealing", "weights")]
+)
+def test_directions_need_a_mapping_per_objective(network, system, algorithm, option):
     problem = nm.MappingProblem(network, system, ("latency_s", "energy_j", "messages", "cores_used"))
-    with pytest.raises(nm.InputError, match="population: expected at least 4, one per objective, got 3"):
-        nm.search(problem, algorithm, options={"population": 3})
+    with pytest.raises(nm.InputError, match=f"{option}: expected at least 4, one per objective, got 3"):
+        nm.search(problem, algorithm, options={option: 3})
 
 
 def test_wall_clock_budget_ends_the_search(problem):

@@ -114,13 +114,17 @@ class Decomposition(ParallelMOEAD):
     ideal: NDArray[np.float64]
 
     def _infill(self) -> Population:
-        n, crossover, rng = len(self.pop), self.mating.crossover, self.random_state
+        n, mating, rng = len(self.pop), self.mating, self.random_state
         self.indices = rng.permutation(n)
         near = self.neighbors[self.indices]
-        parents = self.selection.do(self.problem, self.pop, n, crossover.n_parents, neighbors=near, random_state=rng)
-        children = self.mating.do(self.problem, self.pop, n * crossover.n_offsprings, parents=parents, random_state=rng)
-        # The first children of all matings come before the second ones.
-        return children[rng.integers(crossover.n_offsprings, size=n) * n + np.arange(n)]
+        n_parents, n_children = mating.crossover.n_parents, mating.crossover.n_offsprings
+        parents = self.selection.do(self.problem, self.pop, n, n_parents, neighbors=near, random_state=rng)
+        children = mating.crossover(self.problem, parents, random_state=rng)
+        # One of each mating, where the first children of all come before the second ones. No other is mutated, so the
+        # memetic step counts what is evaluated, and nothing that it finds is lost.
+        children = children[rng.integers(n_children, size=n) * n + np.arange(n)]
+        children = mating.mutation(self.problem, children, random_state=rng)
+        return mating.repair(self.problem, children, random_state=rng)
 
     def _advance(self, infills: Any = None, **kwargs: Any) -> None:
         F = self.pop.get("F")
@@ -204,14 +208,14 @@ class NestedES(Algorithm):
         return infills[i].X, float(F[i])
 
 
-def reference_directions(n_objectives: int, population: int) -> NDArray[np.float64]:
-    """Evenly spread directions (at most `population`, n_objectives) after Das and Dennis (1998)."""
+def reference_directions(n_objectives: int, most: int, option: str = "population") -> NDArray[np.float64]:
+    """Evenly spread directions (at most `most`, n_objectives) after Das and Dennis (1998); `option` says how many."""
     if n_objectives == 1:
         return np.ones((1, 1))
-    if population < n_objectives:
-        raise InputError(f"algorithm.population: expected at least {n_objectives}, one per objective, got {population}")
+    if most < n_objectives:
+        raise InputError(f"algorithm.{option}: expected at least {n_objectives}, one per objective, got {most}")
     n = 1
-    while math.comb(n + n_objectives, n_objectives - 1) <= population:
+    while math.comb(n + n_objectives, n_objectives - 1) <= most:
         n += 1
     directions: NDArray[np.float64] = get_reference_directions("das-dennis", n_objectives, n_partitions=n)
     return directions
@@ -261,7 +265,7 @@ def _es(problem: MappingProblem, options: ESOptions) -> Algorithm:
 
 
 def _annealing(problem: MappingProblem, options: AnnealingOptions) -> Algorithm:
-    directions = reference_directions(problem.n_obj, options.weights)
+    directions = reference_directions(problem.n_obj, options.weights, "weights")
     return MultiWeightAnnealing(directions, options.snapshot_moves, options.run_moves or None)
 
 
