@@ -3,8 +3,8 @@
     python benchmarks/search_profile.py
 
 Runs mlp_b with NSGA-II and takes the time of evaluation, of annealing runs, of our other operators, of the archive,
-and what is left: pymoo's own bookkeeping, given in microseconds per evaluation. Beside it stands pymoo's stock NSGA-II with its own permutation
-operators on a problem that costs nothing to evaluate.
+and what is left: pymoo's own bookkeeping, given in microseconds per evaluation. Beside it stands pymoo's stock NSGA-II
+with its own permutation operators on a problem that costs nothing to evaluate.
 """
 
 from __future__ import annotations
