@@ -51,7 +51,7 @@ def folder(run, tmp_path_factory):
 
 
 def test_a_run_folder_holds_what_the_documents_promise(folder):
-    pictures = ["pareto", "convergence", *(f"mesh_{name}" for name in CHOSEN)]
+    pictures = ["pareto", "convergence", "operators", *(f"mesh_{name}" for name in CHOSEN)]
     expected = {f"{name}.{ending}" for name in pictures for ending in ("pdf", "png")} | {
         "front.csv",
         "baselines.csv",
@@ -144,7 +144,7 @@ def test_kept_evaluations_hold_every_mapping(folder, problem, run):
 
 def test_report_is_one_self_contained_page(folder):
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2 + len(CHOSEN)
+    assert page.count("data:image/png;base64,") == 3 + len(CHOSEN)
     assert "http" not in page.replace("http-equiv", "")
     assert 'src="' in page
     for name in ("vendor_default", "equal_split", "m000"):
