@@ -9,10 +9,10 @@ link loads, maxima and sums kept up; a fresh evaluation is one placement of a ba
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import networkx as nx
 import numpy as np
+from evaluation import best_of
 
 import neuromap_moo as nm
 from neuromap_moo import moves
@@ -139,16 +139,6 @@ def recuts(problem: nm.MappingProblem, rng: np.random.Generator) -> tuple[float,
     )
     whole = best_of(lambda: moves.put(bench.board, cut.graph, cost, new, place), 200)
     return seconds, whole
-
-
-def best_of(call: Callable[[], object], repeats: int = 5) -> float:
-    call()  # compiles
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 if __name__ == "__main__":

@@ -243,17 +243,19 @@ class StockSampling(Sampling):
         return np.concatenate(parts, axis=1)
 
 
+def _vary(problem: StockProblem, X: np.ndarray, order: Any, extras: Any, **kwargs: Any) -> np.ndarray:
+    """Apply one stock operator to the permutations and one to the extra cores, and put the columns together."""
+    parts = [np.rint((order if p is problem.order else extras)._do(p, own, **kwargs)) for p, own in _parts(problem, X)]
+    return np.concatenate(parts, axis=-1).astype(np.int64)
+
+
 class StockCrossover(Crossover):
     def __init__(self) -> None:
         super().__init__(2, 2)
         self.extras, self.order = SBX(prob=1.0, eta=3.0), OrderCrossover()
 
     def _do(self, problem: StockProblem, X: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
-        parts = [
-            np.rint((self.order if p is problem.order else self.extras)._do(p, own, **kwargs))
-            for p, own in _parts(problem, X)
-        ]
-        return np.concatenate(parts, axis=2).astype(np.int64)
+        return _vary(problem, X, self.order, self.extras, **kwargs)
 
 
 class StockMutation(Mutation):
@@ -262,11 +264,7 @@ class StockMutation(Mutation):
         self.extras, self.order = PM(prob=1.0, eta=3.0), InversionMutation()
 
     def _do(self, problem: StockProblem, X: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
-        parts = [
-            np.rint((self.order if p is problem.order else self.extras)._do(p, own, **kwargs))
-            for p, own in _parts(problem, X)
-        ]
-        return np.concatenate(parts, axis=1).astype(np.int64)
+        return _vary(problem, X, self.order, self.extras, **kwargs)
 
 
 class StockRepair(Repair):

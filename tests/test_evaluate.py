@@ -3,6 +3,7 @@ import itertools
 import networkx as nx
 import numpy as np
 import pytest
+from conftest import FREE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,23 +23,6 @@ from neuromap_moo.mapping import stack
 from neuromap_moo.partition import partitioner_for
 
 seeds = st.integers(0, 2**32 - 1)
-
-#: Costs that count nothing, to be overridden one by one.
-FREE = {
-    "t_dendop_s": 0.0,
-    "t_synop_s": 0.0,
-    "t_synmem_s": 0.0,
-    "message_bits": 1.0,
-    "bandwidth_bit_per_s": 1e30,
-    "t_barrier_s": 0.0,
-    "e_dendop_j": 0.0,
-    "e_synop_j": 0.0,
-    "e_synmem_j": 0.0,
-    "e_message_j": 0.0,
-    "e_link_j": 0.0,
-    "p_chip_w": 0.0,
-    "p_core_w": 0.0,
-}
 
 
 def free(width, height, cores_per_router=1, **changes):

@@ -7,6 +7,7 @@ import itertools
 import networkx as nx
 import numpy as np
 import pytest
+from conftest import FREE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,23 +26,6 @@ seeds = st.integers(0, 2**32 - 1)
 
 NUMERIC = [name for name, unit in COLUMNS.items() if unit is not None]
 HOT, COLD = 1e300, 1e-300  # everything is accepted; nothing that costs more
-
-#: Costs that count nothing, to be overridden one by one.
-FREE = {
-    "t_dendop_s": 0.0,
-    "t_synop_s": 0.0,
-    "t_synmem_s": 0.0,
-    "message_bits": 1.0,
-    "bandwidth_bit_per_s": 1e30,
-    "t_barrier_s": 0.0,
-    "e_dendop_j": 0.0,
-    "e_synop_j": 0.0,
-    "e_synmem_j": 0.0,
-    "e_message_j": 0.0,
-    "e_link_j": 0.0,
-    "p_chip_w": 0.0,
-    "p_core_w": 0.0,
-}
 
 
 def core_graph(n, edges):
