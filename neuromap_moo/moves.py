@@ -2,9 +2,10 @@
 
 A state holds the place of every slice (a position in `System.usable_cores`) and the load of every link. A move (two
 slices exchange their places, a slice takes a free one, a run of slices exchanges or rotates its places, a layer is cut
-anew) changes the routes of the moved slices alone. Their messages go into a difference array over link numbers, of
-which only the touched blocks are summed: the cost of a move depends on the degree of what moves and on how far its
-routes reach, not on the size of the system. Here are the tables and states, and the cutting anew; `walk.py` moves.
+anew) changes the routes of the moved slices alone. Links are kept in blocks that no interval of a route leaves: the
+rows and columns of a mesh, each way, or runs of a graph's links. Messages go into a difference array, of which only
+the touched blocks are summed: the cost of a move depends on the degree of what moves and on how far its routes reach,
+not on the size of the system. Here are the tables and states, and the cutting anew; `walk.py` moves.
 """
 
 from __future__ import annotations
@@ -16,35 +17,46 @@ from numba import njit
 from numpy.typing import NDArray
 
 from neuromap_moo.system import System
+from neuromap_moo.topology import Mesh
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-BLOCK = 64  # links that are summed, and have their maxima kept, together
+BLOCK = 64  # links per block, where a topology has no rows and columns
 NEAR = 9  # routers around a router, itself included, that count as near it
 
 
 class Board(NamedTuple):
-    """Where slices can sit and how messages travel; R routers, C places, n links padded to W, whole blocks of BLOCK."""
+    """Where slices can sit and how messages travel; R routers, C places, W slots.
+
+    A slot is a link, or the end of a block: block b has slots block_start[b] to block_start[b + 1] - 1, the last of
+    which is no link. Routers lie on two axes. A mesh's are its columns and rows, and routes follow from them; any
+    other topology has all its routers on the first, and routes are tabled as pieces, each within one block.
+    """
 
     router: IntArray  # (C,) router of each place
     first_place: IntArray  # (R + 1,) into places
     places: IntArray  # (C,) grouped by router
     near: IntArray  # (R, K) nearest routers that have places, itself first where it has some
     chip: IntArray  # (R,)
-    route_start: NDArray[np.int32]  # (R * R + 1,) routes as in System.routes
-    route_first: NDArray[np.int32]
-    route_stop: NDArray[np.int32]
-    two_intervals: NDArray[np.int32]  # (R * R, 4) the same where no route has more than two intervals, else (0, 4)
-    n_links: int
-    seconds: FloatArray  # (W,) link time of a message; 0 beyond n_links
-    joules: FloatArray  # (W,) link energy of a message
+    is_mesh: bool
+    x: IntArray  # (R,) on the first axis, of X
+    y: IntArray  # (R,) on the second, of Y
+    piece_start: NDArray[np.int32]  # (R * R + 1,) pieces of the route from router to router; (1,) on a mesh
+    piece_first: NDArray[np.int32]  # slots piece_first to piece_stop - 1
+    piece_stop: NDArray[np.int32]
+    piece_block: NDArray[np.int32]
+    slot: IntArray  # (n_links,) slot of each link
+    block_start: IntArray  # (blocks + 1,)
+    seconds: FloatArray  # (W,) link time of a message; 0 where no link is
     barrier_s: FloatArray  # (chips + 1,) by chips used
-    pair_joules: FloatArray  # (R, R) link energy of a message from router to router
-    pair_hops: FloatArray
-    pair_crossing: FloatArray  # 1 where the chips differ
+    joules_x: FloatArray  # (X, X) link energy of a message from router to router is the sum over both axes
+    joules_y: FloatArray  # (Y, Y)
+    hops_x: FloatArray
+    hops_y: FloatArray
     allowed: NDArray[np.bool_]  # (rows, C) may a slice of that row sit there
     stays: NDArray[np.bool_]  # (rows,) a slice of that row must not leave its chip
+    is_restricted: bool  # by any of these two
 
 
 class Graph(NamedTuple):
@@ -55,6 +67,7 @@ class Graph(NamedTuple):
     sent: FloatArray  # messages to that neighbour
     received: FloatArray  # and from it
     both: FloatArray
+    total: FloatArray  # (S,) sum of both
     row: IntArray  # (S,) row of Board.allowed, the layers first
 
 
@@ -62,37 +75,40 @@ class State(NamedTuple):
     """One mapping under change."""
 
     place: IntArray  # (S,)
+    x: IntArray  # (S,) of its router
+    y: IntArray  # (S,)
     slice_at: IntArray  # (C,) -1 where free
     load: FloatArray  # (W,) messages per link
-    block_time: FloatArray  # (W / BLOCK,) largest link time within each block
-    block_load: FloatArray  # (W / BLOCK,) largest load
+    block_time: FloatArray  # (blocks,) largest link time within each block
+    block_load: FloatArray  # (blocks,) largest load
     chip_slices: IntArray  # (chips,)
     sums: FloatArray  # (SUMS,) see below
     difference: FloatArray  # (W,) zero between moves
-    touched: NDArray[np.bool_]  # (W / BLOCK,) false between moves
+    touched: NDArray[np.bool_]  # (blocks,) false between moves
     change: FloatArray  # (W,) of the loads in touched blocks, by the last move looked at
 
 
-#: Entries of State.sums: the cost that a walk minimises and its linear part, the largest link time and load, and the
-#: sums over routes of the metrics. The last five are kept up only where the cost looks at links.
-COST, LINEAR, OVERLOAD, MESH_S, PEAK, JOULES, HOPS, CROSSING = range(8)
-SUMS = 8
+#: Entries of State.sums: the cost that a walk minimises, its part that is a sum over messages, and the largest link
+#: time and load, which are kept up only where the cost looks at links.
+COST, LINEAR, MESH_S, PEAK = range(4)
+SUMS = 4
 
 
 class Cost(NamedTuple):
     """What a walk minimises, any positive combination of the terms of DESIGN 4.5:
 
-    sum of pair over messages + chip[chips used] + step[chips used] * step_s + per_link * t_link_s
-    + per_peak * peak_link_messages - rate / step_s.
+    sum of (pair_x + pair_y) over messages + per_crossing * messages between chips + chip[chips used]
+    + step[chips used] * step_s + per_link * t_link_s + per_peak * peak_link_messages - rate / step_s.
 
     `compute_s` is the partition's largest compute time, `local_link_s` its largest inject or eject link time. Floors
-    of step_s and t_link_s, and one of the peak, say from where on less is worth nothing. A maximum alone gives no
-    direction where several links are as busy as the busiest; overload, summed over all links above a cap, does.
+    of step_s and t_link_s, and one of the peak, say from where on less is worth nothing.
     """
 
-    pair: FloatArray  # (R, R) of one message
-    symmetric: bool  # is pair
-    looks_at_links: bool  # False: only pair and chip count, link loads are not kept up
+    pair_x: FloatArray  # (X * X,) of one message, by the routers' places on the first axis
+    pair_y: FloatArray  # (Y * Y,) and on the second
+    per_crossing: float
+    symmetric: bool  # are pair_x and pair_y
+    looks_at_links: bool  # False: link loads are not kept up
     chip: FloatArray  # (chips + 1,)
     step: FloatArray  # (chips + 1,)
     per_link: float
@@ -102,93 +118,114 @@ class Cost(NamedTuple):
     local_link_s: float
     floor_s: float
     floor_peak: float
-    per_overload_s: float  # of every link, above cap_s
-    per_overload_peak: float  # above cap_peak
-    cap_s: float
-    cap_peak: float
     adds_barrier: bool
 
 
 def make_board(system: System, allowed: NDArray[np.bool_], stays: NDArray[np.bool_]) -> Board:
     """Table a system, and where the slices of each row may go, for moves; O(R^2)."""
-    routes, links = system.routes, system.links
-    n_routers, n_links = system.n_routers, links.source.size
-    width = (n_links // BLOCK + 1) * BLOCK  # a stop may be n_links
-    n_intervals = np.diff(routes.start)
-    two = np.zeros((n_routers**2 if n_intervals.max(initial=0) <= 2 else 0, 4), dtype=np.int32)
-    if len(two):
-        for j in range(2):
-            # An interval that is not there begins and ends where the first begins: it adds and takes the same.
-            at = routes.start[:-1] + np.where(n_intervals > j, j, 0)
-            some = n_intervals > 0
-            two[some, 2 * j] = two[some, 2 * j + 1] = routes.first[at[some]]
-            has = n_intervals > j
-            two[has, 2 * j + 1] = routes.stop[at[has]]
-
-    def along(per_link: FloatArray) -> FloatArray:
-        total = np.concatenate([[0.0], np.cumsum(per_link)])
-        parts = np.add.reduceat(
-            np.append(total[routes.stop] - total[routes.first], 0.0), np.minimum(routes.start[:-1], routes.first.size)
-        )
-        return np.where(n_intervals > 0, parts, 0.0).reshape(n_routers, n_routers)
-
-    seconds, joules = np.zeros((2, width))
-    seconds[:n_links] = system.cost("message_bits") / system.per_link("bandwidth_bit_per_s")
-    joules[:n_links] = system.per_link("e_link_j")
-    pair_joules = along(joules[:n_links])
-    if np.allclose(pair_joules, pair_joules.T, rtol=1e-9, atol=0.0):
-        pair_joules = (
-            pair_joules + pair_joules.T
-        ) / 2  # differs by rounding alone; walks are quicker where it is equal
-    router = system.router_of_core[system.usable_cores].astype(np.int64)
+    links, topology, n_routers = system.links, system.topology, system.n_routers
+    n_links = links.source.size
+    none = np.zeros(0, dtype=np.int32)
+    pieces = np.zeros(1, dtype=np.int32), none, none, none
+    if isinstance(topology, Mesh):
+        x, y = topology.router_xy.T.astype(np.int64)
+        columns, rows = int(x.max()) + 1, int(y.max()) + 1
+        widths = np.repeat([columns, rows], [2 * rows, 2 * columns])  # links of each block, and its end
+    else:
+        x, y = np.arange(n_routers), np.zeros(n_routers, dtype=np.int64)
+        widths = np.minimum(BLOCK, n_links - np.arange(0, max(n_links, 1), BLOCK)) + 1
+        pieces = _pieces(system)
+    block_start = np.concatenate([[0], np.cumsum(widths)])
+    slot = np.setdiff1d(np.arange(block_start[-1]), block_start[1:] - 1)
+    seconds = np.zeros(block_start[-1])
+    seconds[slot] = system.cost("message_bits") / system.per_link("bandwidth_bit_per_s")
     hops = system.hops.astype(np.float64)
+    router = system.router_of_core[system.usable_cores].astype(np.int64)
     has_places = np.bincount(router, minlength=n_routers) > 0
     away = np.where(has_places, hops + hops.T, np.inf)
     n_near = min(NEAR, int(has_places.sum()))
-    chip = system.chip_of_router.astype(np.int64)
     barrier = system.barrier_s(np.maximum(np.arange(system.n_chips + 1.0), 1.0))
     return Board(
         router,
         np.concatenate([[0], np.cumsum(np.bincount(router, minlength=n_routers))]),
         np.argsort(router, kind="stable"),
         np.argsort(away, axis=1, kind="stable")[:, :n_near].astype(np.int64),
-        chip,
-        routes.start,
-        routes.first,
-        routes.stop,
-        two,
-        n_links,
+        system.chip_of_router.astype(np.int64),
+        isinstance(topology, Mesh),
+        x.copy(),
+        y.copy(),
+        *pieces,
+        slot,
+        block_start,
         seconds,
-        joules,
         barrier,
-        pair_joules,
-        hops,
-        (chip[:, None] != chip).astype(np.float64),
+        *_by_axis(_energies(system), x, y),
+        *_by_axis(hops, x, y),
         allowed,
         stays,
+        bool(stays.any() or not allowed.all()),
     )
+
+
+def _pieces(system: System) -> tuple[NDArray[np.int32], ...]:
+    """Cut the intervals of routes (see Routes) where blocks end: start, first and stop slots, and blocks."""
+    start, first, stop = system.routes
+    n = (stop - 1) // BLOCK - first // BLOCK + 1
+    before = np.concatenate([[0], np.cumsum(n)])
+    interval = np.repeat(np.arange(first.size), n)
+    block = first[interval] // BLOCK + np.arange(before[-1]) - before[interval]
+    low = np.maximum(first[interval], block * BLOCK) + block
+    high = np.minimum(stop[interval], (block + 1) * BLOCK) + block
+    start, low, high, block = (array.astype(np.int32) for array in (before[start], low, high, block))
+    return start, low, high, block
+
+
+def _energies(system: System) -> FloatArray:
+    """Return the link energy of a message from router to router, (R, R)."""
+    start, first, stop = system.routes
+    total = np.concatenate([[0.0], np.cumsum(system.per_link("e_link_j"))])
+    joules = np.concatenate([[0.0], np.cumsum(total[stop] - total[first])])
+    return (joules[start[1:]] - joules[start[:-1]]).reshape(system.n_routers, system.n_routers)
+
+
+def _by_axis(table: FloatArray, x: IntArray, y: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Split what a message takes from router to router, (R, R), into one table for each axis, whose sum it is.
+
+    On a mesh it is the same in every row, and in every column. What differs by rounding between there and back is
+    made equal: walks are quicker so.
+    """
+    parts = []
+    for along, across in ((x, y), (y, x)):
+        own = np.flatnonzero(across == 0)
+        own = own[np.argsort(along[own])]
+        part = table[np.ix_(own, own)]
+        if np.allclose(part, part.T, rtol=1e-9, atol=1e-9 * float(table.max(initial=0.0))):
+            part = (part + part.T) / 2
+        parts.append(part)
+    return parts[0], parts[1]
 
 
 def make_graph(source: NDArray[np.int32], target: NDArray[np.int32], messages: FloatArray, row: IntArray) -> Graph:
     """Make the neighbour lists of one partition from its edges (E,) and the row of each slice (S,); O(edges)."""
     start, neighbour, sent, received = _neighbours(source, target, messages, row.size)
-    return Graph(start, neighbour, sent, received, sent + received, row.astype(np.int64))
+    total = np.bincount(np.repeat(np.arange(row.size), np.diff(start)), sent + received, row.size)
+    return Graph(start, neighbour, sent, received, sent + received, total, row.astype(np.int64))
 
 
 def make_state(board: Board, n_slices: int) -> State:
     """Make a state of `n_slices` that `put` fills."""
-    width = board.seconds.size
+    n_slots, n_blocks = board.seconds.size, board.block_start.size - 1
     return State(
-        np.empty(n_slices, dtype=np.int64),
+        *np.empty((3, n_slices), dtype=np.int64),
         np.empty(board.router.size, dtype=np.int64),
-        np.zeros(width),
-        np.zeros(width // BLOCK),
-        np.zeros(width // BLOCK),
+        np.zeros(n_slots),
+        np.zeros(n_blocks),
+        np.zeros(n_blocks),
         np.zeros(board.barrier_s.size - 1, dtype=np.int64),
         np.zeros(SUMS),
-        np.zeros(width),
-        np.zeros(width // BLOCK, dtype=np.bool_),
-        np.zeros(width),
+        np.zeros(n_slots),
+        np.zeros(n_blocks, dtype=np.bool_),
+        np.zeros(n_slots),
     )
 
 
@@ -237,7 +274,7 @@ def put(board: Board, graph: Graph, cost: Cost, state: State, place: IntArray) -
     _seat(board, state, place)
     state.load[:] = 0.0
     state.sums[:] = 0.0
-    _relink(board, graph, cost, state.place, state, np.ones(board.stays.size, dtype=np.bool_), 1.0)
+    _relink(board, graph, cost, state, state, np.ones(board.stays.size, dtype=np.bool_), 1.0)
     _settle(board, cost, state)
 
 
@@ -260,9 +297,9 @@ def recut(
     """
     new.load[:] = old.load
     new.sums[:] = old.sums
-    _relink(board, old_graph, old_cost, old.place, new, rows, -1.0)
+    _relink(board, old_graph, old_cost, old, new, rows, -1.0)
     _seat(board, new, place)
-    _relink(board, graph, cost, new.place, new, rows, 1.0)
+    _relink(board, graph, cost, new, new, rows, 1.0)
     _settle(board, cost, new)
 
 
@@ -272,21 +309,27 @@ def _seat(board: Board, state: State, place: IntArray) -> None:
     state.slice_at[:] = -1
     state.chip_slices[:] = 0
     for s in range(place.size):
+        r = board.router[place[s]]
         state.slice_at[place[s]] = s
-        state.chip_slices[board.chip[board.router[place[s]]]] += 1
+        state.x[s], state.y[s] = board.x[r], board.y[r]
+        state.chip_slices[board.chip[r]] += 1
 
 
 @njit(cache=True, nogil=True)
 def _relink(
-    board: Board, graph: Graph, cost: Cost, place: IntArray, state: State, rows: NDArray[np.bool_], sign: float
+    board: Board, graph: Graph, cost: Cost, placed: State, state: State, rows: NDArray[np.bool_], sign: float
 ) -> None:
-    """Add (sign 1) or take away (sign -1) the messages of some rows' slices, those to and from other rows included."""
-    two, starts, firsts, stops = board.two_intervals, board.route_start, board.route_first, board.route_stop
+    """Add (sign 1) or take away (sign -1) the messages of some rows' slices, those to and from other rows included.
+
+    They lie where `placed` has them, and go into the loads and sums of `state`.
+    """
     start, neighbour, sent, received, row = graph.start, graph.neighbour, graph.sent, graph.received, graph.row
-    router, load, difference = board.router, state.load, state.difference
-    pair, crossing, joules = cost.pair, board.pair_crossing, board.joules
-    n_routers = board.chip.size
-    linear, crossed, spent, hops, running = 0.0, 0.0, 0.0, 0.0, 0.0
+    x, y, place, router, chip = placed.x, placed.y, placed.place, board.router, board.chip
+    load, difference, block_start = state.load, state.difference, board.block_start
+    pair_x, pair_y, per_crossing, looks_at_links = cost.pair_x, cost.pair_y, cost.per_crossing, cost.looks_at_links
+    is_mesh, n_x, n_y = board.is_mesh, board.hops_x.shape[0], board.hops_y.shape[0]
+    piece_start, piece_first, piece_stop = board.piece_start, board.piece_first, board.piece_stop
+    linear = 0.0
     for s in range(place.size):
         if not rows[row[s]]:
             continue
@@ -296,81 +339,102 @@ def _relink(
                 m = sign * (sent[e] if way == 0 else received[e])
                 if m == 0.0:
                     continue
-                a, b = router[place[s]], router[place[n]]
-                if way == 1:
-                    a, b = b, a
-                p = a * n_routers + b
-                linear += m * pair[a, b]
-                crossed += m * crossing[a, b]
-                if two.shape[0] > 0:
-                    difference[two[p, 0]] += m
-                    difference[two[p, 1]] -= m
-                    difference[two[p, 2]] += m
-                    difference[two[p, 3]] -= m
+                a, b = (s, n) if way == 0 else (n, s)
+                xa, ya, xb, yb = x[a], y[a], x[b], y[b]
+                linear += m * (pair_x[xa * n_x + xb] + pair_y[ya * n_y + yb])
+                if per_crossing != 0.0 and chip[router[place[a]]] != chip[router[place[b]]]:
+                    linear += m * per_crossing
+                if not looks_at_links:
+                    continue
+                if is_mesh:
+                    _, first, stop = along_x(xa, xb, ya, n_x, n_y)
+                    difference[first] += m
+                    difference[stop] -= m
+                    _, first, stop = along_y(ya, yb, xb, n_x, n_y)
+                    difference[first] += m
+                    difference[stop] -= m
                 else:
-                    for j in range(starts[p], starts[p + 1]):
-                        difference[firsts[j]] += m
-                        difference[stops[j]] -= m
-    for link in range(board.n_links):
-        running += difference[link]
-        load[link] += running
-        spent += running * joules[link]
-        hops += running
-    difference[:] = 0.0
+                    for j in range(piece_start[xa * n_x + xb], piece_start[xa * n_x + xb + 1]):
+                        difference[piece_first[j]] += m
+                        difference[piece_stop[j]] -= m
+    if looks_at_links:
+        for block in range(block_start.size - 1):
+            running = 0.0
+            for slot in range(block_start[block], block_start[block + 1] - 1):
+                running += difference[slot]
+                load[slot] += running
+        difference[:] = 0.0
     state.sums[LINEAR] += linear
-    state.sums[CROSSING] += crossed
-    state.sums[JOULES] += spent
-    state.sums[HOPS] += hops
+
+
+@njit(cache=True, nogil=True)
+def along_x(xa: int, xb: int, y: int, columns: int, rows: int) -> tuple[int, int, int]:
+    """Block, first and stop slot of a mesh's links along row y from column xa to xb; east, then west."""
+    block = y if xb >= xa else rows + y
+    return block, block * columns + min(xa, xb), block * columns + max(xa, xb)
+
+
+@njit(cache=True, nogil=True)
+def along_y(ya: int, yb: int, x: int, columns: int, rows: int) -> tuple[int, int, int]:
+    """Block, first and stop slot of a mesh's links along column x from row ya to yb; south, then north."""
+    line = x if yb >= ya else columns + x
+    first = 2 * rows * columns + line * rows
+    return 2 * rows + line, first + min(ya, yb), first + max(ya, yb)
 
 
 @njit(cache=True, nogil=True)
 def _settle(board: Board, cost: Cost, state: State) -> None:
     """Take the block maxima and the cost from loads and sums."""
-    for block in range(state.touched.size):
-        block_maxima(state.load, board.seconds, state.block_time, state.block_load, block)
-    mesh_s, peak = state.block_time.max(), state.block_load.max()
+    mesh_s, peak = 0.0, 0.0
+    if cost.looks_at_links:
+        for block in range(state.touched.size):
+            time, most = 0.0, 0.0
+            for slot in range(board.block_start[block], board.block_start[block + 1] - 1):
+                most = max(most, state.load[slot])
+                time = max(time, state.load[slot] * board.seconds[slot])
+            state.block_time[block], state.block_load[block] = time, most
+            mesh_s, peak = max(mesh_s, time), max(peak, most)
+    chips = 0
+    for n in state.chip_slices:
+        chips += n > 0
+    top = cost.chip[chips]
+    if cost.looks_at_links:
+        top += top_cost(
+            cost.step[chips],
+            cost.per_link,
+            cost.per_peak,
+            cost.rate,
+            cost.compute_s,
+            cost.local_link_s,
+            cost.floor_s,
+            cost.floor_peak,
+            cost.adds_barrier,
+            board.barrier_s[chips],
+            mesh_s,
+            peak,
+        )
     state.sums[MESH_S], state.sums[PEAK] = mesh_s, peak
-    state.sums[OVERLOAD] = 0.0
-    for link in range(board.n_links):
-        load = state.load[link]
-        state.sums[OVERLOAD] += cost.per_overload_s * max(0.0, load * board.seconds[link] - cost.cap_s)
-        state.sums[OVERLOAD] += cost.per_overload_peak * max(0.0, load - cost.cap_peak)
-    top = state.sums[OVERLOAD] + top_cost(cost, board.barrier_s, mesh_s, peak, chips_used(state.chip_slices))
     state.sums[COST] = state.sums[LINEAR] + top
 
 
 @njit(cache=True, nogil=True)
-def block_maxima(
-    load: FloatArray, seconds: FloatArray, block_time: FloatArray, block_load: FloatArray, block: int
-) -> None:
-    """Take the largest link time and load within one block."""
-    time = 0.0
-    largest = 0.0
-    for link in range(block * BLOCK, (block + 1) * BLOCK):
-        largest = max(largest, load[link])
-        time = max(time, load[link] * seconds[link])
-    block_time[block] = time
-    block_load[block] = largest
-
-
-@njit(cache=True, nogil=True)
-def chips_used(chip_slices: IntArray) -> int:
-    """Count the chips that hold a slice."""
-    used = 0
-    for n in chip_slices:
-        used += n > 0
-    return used
-
-
-@njit(cache=True, nogil=True)
-def top_cost(cost: Cost, barrier_s: FloatArray, mesh_s: float, peak: float, chips: int) -> float:
-    """Part of a cost that is no sum over messages."""
-    total: float = cost.chip[chips]
-    if not cost.looks_at_links:
-        return total
-    t_link = max(cost.local_link_s, mesh_s)
-    busy = max(cost.compute_s, t_link)
-    step = max(busy + barrier_s[chips] if cost.adds_barrier else max(busy, barrier_s[chips]), cost.floor_s)
-    total += cost.step[chips] * step + cost.per_link * max(t_link, cost.floor_s)
-    total += cost.per_peak * max(peak, cost.floor_peak)
-    return total - cost.rate / step if cost.rate > 0.0 else total
+def top_cost(
+    per_step: float,
+    per_link: float,
+    per_peak: float,
+    rate: float,
+    compute_s: float,
+    local_link_s: float,
+    floor_s: float,
+    floor_peak: float,
+    adds_barrier: bool,
+    barrier_s: float,
+    mesh_s: float,
+    peak: float,
+) -> float:
+    """Part of a cost (see Cost) that follows from the largest link time and load."""
+    t_link = max(local_link_s, mesh_s)
+    busy = max(compute_s, t_link)
+    step = max(busy + barrier_s if adds_barrier else max(busy, barrier_s), floor_s)
+    total = per_step * step + per_link * max(t_link, floor_s) + per_peak * max(peak, floor_peak)
+    return total - rate / step if rate > 0.0 else total

@@ -6,14 +6,9 @@ import numpy as np
 from numba import njit
 
 from neuromap_moo.moves import (
-    BLOCK,
     COST,
-    CROSSING,
-    HOPS,
-    JOULES,
     LINEAR,
     MESH_S,
-    OVERLOAD,
     PEAK,
     Board,
     Cost,
@@ -21,8 +16,8 @@ from neuromap_moo.moves import (
     Graph,
     IntArray,
     State,
-    block_maxima,
-    chips_used,
+    along_x,
+    along_y,
     top_cost,
 )
 
@@ -32,35 +27,6 @@ DIRECTED_SHARE = 0.5  # go next to a slice that the moved one talks to
 DRAWS = 6  # random numbers of one proposal
 REFILL = 4096 * DRAWS  # drawn at once, at most
 NO_MOVES = np.empty((0, 2), dtype=np.int64)
-
-
-@njit(cache=True, nogil=True)
-def _linear_change(
-    start: IntArray,
-    neighbour: IntArray,
-    sent: FloatArray,
-    received: FloatArray,
-    router: IntArray,
-    place: IntArray,
-    table: FloatArray,
-    s: int,
-    o: int,
-    ra: int,
-    rb: int,
-) -> float:
-    """Change of a sum over messages when slice s goes from router ra to rb and slice o (or none, -1) the other way."""
-    change = 0.0
-    for turn in range(2):
-        w, x, r0, r1 = (s, o, ra, rb) if turn == 0 else (o, s, rb, ra)
-        if w >= 0:
-            for e in range(start[w], start[w + 1]):
-                n = neighbour[e]
-                before = router[place[n]]
-                if n != x or turn == 0:  # the messages between the two are counted in the first turn
-                    after = r0 if n == x else before
-                    change += sent[e] * (table[r1, after] - table[r0, before])
-                    change += received[e] * (table[after, r1] - table[before, r0])
-    return change
 
 
 @njit(cache=True, nogil=True)
@@ -86,7 +52,7 @@ def walk(
 
     Half of the proposals bring a slice next to one that it talks to, one in a hundred moves a run of slices, the rest
     goes anywhere. What the links could gain at most is known before they are looked at, so most bad moves are turned
-    down by their linear change alone.
+    down by the sums over their messages alone.
 
     Parameters
     ----------
@@ -102,30 +68,41 @@ def walk(
     """
     # Fields are read once: numba counts references whenever a tuple's field or a function's array argument is touched,
     # which in the inner loop would cost more than the work itself. Hence one long function, too.
-    start, neighbour, row = graph.start, graph.neighbour, graph.row
+    start, neighbour, row, total_of = graph.start, graph.neighbour, graph.row, graph.total
     sent, received, both = graph.sent, graph.received, graph.both
-    place, slice_at, load, change_of = state.place, state.slice_at, state.load, state.change
-    difference, touched, block_time, block_load = state.difference, state.touched, state.block_time, state.block_load
+    place, x, y, slice_at = state.place, state.x, state.y, state.slice_at
+    load, change_of, difference = state.load, state.change, state.difference
+    touched, block_time, block_load = state.touched, state.block_time, state.block_load
     chip_slices, sums = state.chip_slices, state.sums
     router, near, first_place, places, chip = board.router, board.near, board.first_place, board.places, board.chip
-    two = board.two_intervals
-    route_start, route_first, route_stop = board.route_start, board.route_first, board.route_stop
-    seconds, joules, barrier_s, crossing = board.seconds, board.joules, board.barrier_s, board.pair_crossing
-    allowed, stays, pair = board.allowed, board.stays, cost.pair
-    symmetric, looks_at_links = cost.symmetric, cost.looks_at_links
-    has_two, n_blocks, n_routers = two.shape[0] > 0, touched.size, chip.size
+    router_x, router_y, is_mesh, block_start, seconds = board.x, board.y, board.is_mesh, board.block_start, board.seconds
+    piece_start, piece_first, piece_stop = board.piece_start, board.piece_first, board.piece_stop
+    piece_block, barrier_s = board.piece_block, board.barrier_s
+    allowed, stays, is_restricted = board.allowed, board.stays, board.is_restricted
+    pair_x, pair_y, per_crossing, symmetric = cost.pair_x, cost.pair_y, cost.per_crossing, cost.symmetric
+    looks_at_links, chip_cost, step_cost = cost.looks_at_links, cost.chip, cost.step
+    per_link, per_peak, rate, compute_s = cost.per_link, cost.per_peak, cost.rate, cost.compute_s
+    local_link_s, floor_s, floor_peak, adds_barrier = cost.local_link_s, cost.floor_s, cost.floor_peak, cost.adds_barrier
+    n_x, n_y, n_blocks = board.hops_x.shape[0], board.hops_y.shape[0], touched.size
     n, n_places, n_near = place.size, slice_at.size, near.shape[1]
-    one_chip = chip_slices.size == 1
-    has_caps = cost.per_overload_s > 0.0 or cost.per_overload_peak > 0.0
-    per_s, per_peak, cap_s, cap_peak = cost.per_overload_s, cost.per_overload_peak, cost.cap_s, cost.cap_peak
+    slowest_s = seconds.max()  # of one message on any link
+    n_chips = 0
+    for m in chip_slices:
+        n_chips += m > 0
+    mesh_s, peak, cost_now, linear_now = sums[MESH_S], sums[PEAK], sums[COST], sums[LINEAR]
+    time_block, load_block = 0, 0  # where these are
+    if looks_at_links and n_blocks > 0:
+        time_block, load_block = block_time.argmax(), block_load.argmax()
     temperature = first_temperature
     cooling = (last_temperature / first_temperature) ** (1.0 / max(n_moves, 1))
     draws = np.empty(min(REFILL, n_moves * DRAWS))
     drawn = draws.size
-    best = sums[COST]
+    best = cost_now
     best_place[:] = place
     unsaved = False  # the present placement is the best, and written down only when it is left for a worse one
     dirty = np.empty(n_blocks, dtype=np.int64)
+    dirty_time = np.empty(n_blocks)
+    dirty_load = np.empty(n_blocks)
     done = 0
     looked = 0
     while done < n_moves:
@@ -168,126 +145,214 @@ def walk(
             o = slice_at[b]
             ra, rb = router[a], router[b]
             ca, cb = chip[ra], chip[rb]
-            possible = a != b and allowed[row[w], b] and (o < 0 or allowed[row[o], a])
-            if possible and ca != cb:
-                possible = not (stays[row[w]] or (o >= 0 and stays[row[o]]))
+            possible = a != b
+            if possible and is_restricted:
+                possible = allowed[row[w], b] and (o < 0 or allowed[row[o], a])
+                if possible and ca != cb:
+                    possible = not (stays[row[w]] or (o >= 0 and stays[row[o]]))
             change = 0.0
             if possible and ra != rb:
+                xa, ya, xb, yb = x[w], y[w], router_x[rb], router_y[rb]
                 linear = 0.0
                 if symmetric:
+                    xa_row, ya_row, xb_row, yb_row = xa * n_x, ya * n_y, xb * n_x, yb * n_y
                     for e in range(start[w], start[w + 1]):
                         m = neighbour[e]
-                        if m != o:
-                            r = router[place[m]]
-                            linear += both[e] * (pair[rb, r] - pair[ra, r])
+                        if m != o:  # the messages between the two go as far as before
+                            xm, ym = x[m], y[m]
+                            further = pair_x[xb_row + xm] - pair_x[xa_row + xm] + pair_y[yb_row + ym] - pair_y[ya_row + ym]
+                            linear += both[e] * further
                     if o >= 0:
                         for e in range(start[o], start[o + 1]):
                             m = neighbour[e]
                             if m != w:
-                                r = router[place[m]]
-                                linear += both[e] * (pair[ra, r] - pair[rb, r])
+                                xm, ym = x[m], y[m]
+                                further = pair_x[xa_row + xm] - pair_x[xb_row + xm] + pair_y[ya_row + ym] - pair_y[yb_row + ym]
+                                linear += both[e] * further
                 else:
-                    linear = _linear_change(start, neighbour, sent, received, router, place, pair, w, o, ra, rb)
-                chips = 1
-                if not one_chip:
-                    chips = chips_used(chip_slices)
-                    if ca != cb and o < 0:
-                        chips += (chip_slices[cb] == 0) - (chip_slices[ca] == 1)
-                before_top = sums[COST] - sums[LINEAR]
-                change = linear + top_cost(cost, barrier_s, 0.0, 0.0, chips) - before_top
-                possible = change <= step_limit
-                if possible and looks_at_links:
-                    looked += 1
                     for turn in range(2):
-                        v, x, r0, r1 = (w, o, ra, rb) if turn == 0 else (o, w, rb, ra)
+                        v, z, x0, y0, x1, y1 = (w, o, xa, ya, xb, yb) if turn == 0 else (o, w, xb, yb, xa, ya)
                         if v < 0:
                             continue
                         for e in range(start[v], start[v + 1]):
                             m = neighbour[e]
-                            before = router[place[m]]
-                            after = before
-                            if m == x:
+                            xm, ym = x[m], y[m]
+                            xn, yn = xm, ym
+                            if m == z:
+                                if turn == 1:
+                                    continue  # the messages between the two are counted in the first turn
+                                xn, yn = x0, y0
+                            linear += sent[e] * (pair_x[x1 * n_x + xn] - pair_x[x0 * n_x + xm])
+                            linear += sent[e] * (pair_y[y1 * n_y + yn] - pair_y[y0 * n_y + ym])
+                            linear += received[e] * (pair_x[xn * n_x + x1] - pair_x[xm * n_x + x0])
+                            linear += received[e] * (pair_y[yn * n_y + y1] - pair_y[ym * n_y + y0])
+                if per_crossing != 0.0 and ca != cb:
+                    for turn in range(2):
+                        v, z, c0, c1 = (w, o, ca, cb) if turn == 0 else (o, w, cb, ca)
+                        if v >= 0:
+                            for e in range(start[v], start[v + 1]):
+                                m = neighbour[e]
+                                if m != z:
+                                    c = chip[router[place[m]]]
+                                    linear += per_crossing * both[e] * ((c != c1) - (c != c0) + 0.0)
+                chips = n_chips
+                if ca != cb and o < 0:
+                    chips += (chip_slices[cb] == 0) - (chip_slices[ca] == 1)
+                before_top = cost_now - linear_now
+                change = linear + chip_cost[chips] - before_top
+                if looks_at_links:
+                    # No link loses more messages than the two slices send and receive.
+                    least = total_of[w]
+                    if o >= 0:
+                        least += total_of[o]
+                    change += top_cost(
+                        step_cost[chips],
+                        per_link,
+                        per_peak,
+                        rate,
+                        compute_s,
+                        local_link_s,
+                        floor_s,
+                        floor_peak,
+                        adds_barrier,
+                        barrier_s[chips],
+                        mesh_s - least * slowest_s,
+                        peak - least,
+                    )
+                possible = change <= step_limit
+                if possible and looks_at_links:
+                    looked += 1
+                    n_dirty = 0
+                    for turn in range(2):
+                        v, z, x0, y0, x1, y1 = (w, o, xa, ya, xb, yb) if turn == 0 else (o, w, xb, yb, xa, ya)
+                        if v < 0:
+                            continue
+                        for e in range(start[v], start[v + 1]):
+                            m = neighbour[e]
+                            xm, ym = x[m], y[m]
+                            xn, yn = xm, ym
+                            if m == z:
                                 if turn == 1:
                                     continue
-                                after = r0
+                                xn, yn = x0, y0
                             for way in range(4):
                                 if way == 0:
-                                    p, messages = r0 * n_routers + before, -sent[e]
+                                    fx, fy, tx, ty, messages = x0, y0, xm, ym, -sent[e]
                                 elif way == 1:
-                                    p, messages = r1 * n_routers + after, sent[e]
+                                    fx, fy, tx, ty, messages = x1, y1, xn, yn, sent[e]
                                 elif way == 2:
-                                    p, messages = before * n_routers + r0, -received[e]
+                                    fx, fy, tx, ty, messages = xm, ym, x0, y0, -received[e]
                                 else:
-                                    p, messages = after * n_routers + r1, received[e]
+                                    fx, fy, tx, ty, messages = xn, yn, x1, y1, received[e]
                                 if messages == 0.0:
                                     continue
-                                if has_two:
-                                    f0, t0, f1, t1 = two[p, 0], two[p, 1], two[p, 2], two[p, 3]
-                                    if f0 == t0:
-                                        continue  # within one router
-                                    difference[f0] += messages
-                                    difference[t0] -= messages
-                                    difference[f1] += messages
-                                    difference[t1] -= messages
-                                    for block in range(f0 // BLOCK, t0 // BLOCK + 1):
-                                        touched[block] = True
-                                    for block in range(f1 // BLOCK, t1 // BLOCK + 1):
-                                        touched[block] = True
-                                else:
-                                    for j in range(route_start[p], route_start[p + 1]):
-                                        difference[route_first[j]] += messages
-                                        difference[route_stop[j]] -= messages
-                                        for block in range(route_first[j] // BLOCK, route_stop[j] // BLOCK + 1):
+                                if is_mesh:
+                                    if fx != tx:
+                                        block, first, stop = along_x(fx, tx, fy, n_x, n_y)
+                                        difference[first] += messages
+                                        difference[stop] -= messages
+                                        if not touched[block]:
                                             touched[block] = True
-                    mesh_s = 0.0
-                    peak = 0.0
-                    running = 0.0
-                    overload = 0.0
-                    n_dirty = 0
-                    for block in range(n_blocks):
-                        if not touched[block]:
-                            running = 0.0  # no route goes on from here: what is left is rounding
-                            mesh_s = max(mesh_s, block_time[block])
-                            peak = max(peak, block_load[block])
-                            continue
-                        touched[block] = False
-                        dirty[n_dirty] = block
-                        n_dirty += 1
-                        for link in range(block * BLOCK, (block + 1) * BLOCK):
-                            running += difference[link]
-                            difference[link] = 0.0
-                            change_of[link] = running
-                            was = load[link]
-                            loaded = was + running
-                            time = loaded * seconds[link]
-                            mesh_s = max(mesh_s, time)
-                            peak = max(peak, loaded)
-                            if has_caps:
-                                overload += per_s * (max(0.0, time - cap_s) - max(0.0, was * seconds[link] - cap_s))
-                                overload += per_peak * (max(0.0, loaded - cap_peak) - max(0.0, was - cap_peak))
-                    change = linear + top_cost(cost, barrier_s, mesh_s, peak, chips) - before_top
-                    change += sums[OVERLOAD] + overload
+                                            dirty[n_dirty] = block
+                                            n_dirty += 1
+                                    if fy != ty:
+                                        block, first, stop = along_y(fy, ty, tx, n_x, n_y)
+                                        difference[first] += messages
+                                        difference[stop] -= messages
+                                        if not touched[block]:
+                                            touched[block] = True
+                                            dirty[n_dirty] = block
+                                            n_dirty += 1
+                                else:
+                                    for j in range(piece_start[fx * n_x + tx], piece_start[fx * n_x + tx + 1]):
+                                        difference[piece_first[j]] += messages
+                                        difference[piece_stop[j]] -= messages
+                                        if not touched[piece_block[j]]:
+                                            touched[piece_block[j]] = True
+                                            dirty[n_dirty] = piece_block[j]
+                                            n_dirty += 1
+                    new_s, new_peak, new_time_block, new_load_block = mesh_s, peak, time_block, load_block
+                    if n_dirty > 0 and (touched[time_block] or touched[load_block]):
+                        new_s, new_peak = 0.0, 0.0
+                        for block in range(n_blocks):
+                            if not touched[block]:
+                                if block_time[block] > new_s:
+                                    new_s, new_time_block = block_time[block], block
+                                if block_load[block] > new_peak:
+                                    new_peak, new_load_block = block_load[block], block
+                    before_rest = before_top - chip_cost[chips] - linear
+                    change = top_cost(
+                        step_cost[chips],
+                        per_link,
+                        per_peak,
+                        rate,
+                        compute_s,
+                        local_link_s,
+                        floor_s,
+                        floor_peak,
+                        adds_barrier,
+                        barrier_s[chips],
+                        new_s,
+                        new_peak,
+                    ) - before_rest
                     possible = change <= step_limit
+                    for k in range(n_dirty):
+                        block = dirty[k]
+                        touched[block] = False
+                        end = block_start[block + 1] - 1
+                        if not possible:  # so much is known already
+                            for slot in range(block_start[block], end + 1):
+                                difference[slot] = 0.0
+                            continue
+                        running, time, most = 0.0, 0.0, 0.0
+                        for slot in range(block_start[block], end):
+                            running += difference[slot]
+                            difference[slot] = 0.0
+                            change_of[slot] = running
+                            loaded = load[slot] + running
+                            if loaded > most:
+                                most = loaded
+                            if loaded * seconds[slot] > time:
+                                time = loaded * seconds[slot]
+                        difference[end] = 0.0
+                        dirty_time[k], dirty_load[k] = time, most
+                        if time > new_s or most > new_peak:
+                            if time > new_s:
+                                new_s, new_time_block = time, block
+                            if most > new_peak:
+                                new_peak, new_load_block = most, block
+                            change = top_cost(
+                                step_cost[chips],
+                                per_link,
+                                per_peak,
+                                rate,
+                                compute_s,
+                                local_link_s,
+                                floor_s,
+                                floor_peak,
+                                adds_barrier,
+                                barrier_s[chips],
+                                new_s,
+                                new_peak,
+                            ) - before_rest
+                            possible = change <= step_limit
                     if possible:
-                        sums[MESH_S], sums[PEAK] = mesh_s, peak
-                        sums[OVERLOAD] += overload
-                        for i_dirty in range(n_dirty):
-                            block = dirty[i_dirty]
-                            for link in range(block * BLOCK, (block + 1) * BLOCK):
-                                load[link] += change_of[link]
-                                sums[JOULES] += change_of[link] * joules[link]
-                                sums[HOPS] += change_of[link]
-                            block_maxima(load, seconds, block_time, block_load, block)
-                        if ca != cb:
-                            sums[CROSSING] += _linear_change(
-                                start, neighbour, sent, received, router, place, crossing, w, o, ra, rb
-                            )
+                        mesh_s, peak, time_block, load_block = new_s, new_peak, new_time_block, new_load_block
+                        for k in range(n_dirty):
+                            block = dirty[k]
+                            block_time[block], block_load[block] = dirty_time[k], dirty_load[k]
+                            for slot in range(block_start[block], block_start[block + 1] - 1):
+                                load[slot] += change_of[slot]
                 if possible:
                     if unsaved and change > 0.0:
                         best_place[:] = place
                         unsaved = False
-                    sums[COST] += change
-                    sums[LINEAR] += linear
+                    cost_now += change
+                    linear_now += linear
+                    n_chips = chips
+                    x[w], y[w] = xb, yb
+                    if o >= 0:
+                        x[o], y[o] = xa, ya
             if possible:
                 place[w], slice_at[b], slice_at[a] = b, w, o
                 if o >= 0:
@@ -309,9 +374,10 @@ def walk(
                 i -= not possible
             if i < 0:
                 break
-        if sums[COST] < best - 1e-12 * abs(best):
-            best = sums[COST]
+        if cost_now < best - 1e-12 * abs(best):
+            best = cost_now
             unsaved = True
     if unsaved:
         best_place[:] = place
+    sums[COST], sums[LINEAR], sums[MESH_S], sums[PEAK] = cost_now, linear_now, mesh_s, peak
     return done, looked, best

@@ -355,7 +355,7 @@ def test_spectral_lays_a_path_along_a_line(data, n):
 def test_spectral_takes_a_compact_set_of_cores():
     system = nm.mesh_system(5, 5)
     # the middle of 5 x 5 and its neighbours; the middle of the star in the middle
-    G = nx.star_graph(4, nx.DiGraph)
+    G = nx.DiGraph(nx.star_graph(4))
     nx.set_edge_attributes(G, 1.0, "messages")
     cores = spectral_cores(nm.CoreGraph.from_networkx(G), system)
     assert cores[0] == 12

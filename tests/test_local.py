@@ -184,7 +184,7 @@ def test_a_fixed_partition_stays():
 def test_proposals_are_legal_and_leave_other_layers_alone(problem, gapped, seed):
     for p in (problem, gapped):
         rng = np.random.default_rng(seed)
-        e, hops = p.encoding, p.workbench.board.pair_hops
+        e, hops = p.encoding, p.system.hops
         router = p.workbench.board.router
         k, place = e.split(e.random(1, rng)[0])
         for _ in range(60):

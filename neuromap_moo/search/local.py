@@ -43,16 +43,12 @@ COLD = 3e-4
 class Aim(NamedTuple):
     """What a run minimises: weights (m,) of the minimised objectives, with floors from where on less is worth nothing.
 
-    Times below `floor_s` and peaks below `floor_peak` count as these. `push` adds that share of the overload of all
-    links above `cap_s` and `cap_peak`, which leads towards lower maxima.
+    Times below `floor_s` and peaks below `floor_peak` count as these.
     """
 
     weights: tuple[float, ...]
     floor_s: float = 0.0
     floor_peak: float = 0.0
-    push: float = 0.0
-    cap_s: float = 0.0
-    cap_peak: float = 0.0
 
 
 class Cut(NamedTuple):
@@ -121,7 +117,7 @@ class Workbench:
 
     def unpriced(self, cut: Cut) -> Cost:
         """Return a cost that is nothing, to set up a state for its loads alone."""
-        return self.cost(cut, Aim((0.0,) * len(self.objectives)))
+        return self.cost(cut, Aim((0.0,) * len(self.objectives)))._replace(looks_at_links=True)
 
     def cost(self, cut: Cut, aim: Aim) -> Cost:
         """Return an aim as the cost of placements of one partition."""
@@ -136,14 +132,15 @@ class Workbench:
         step = total["step"] + total["static"] * (
             price("p_chip_w") * chips + price("p_core_w") * float(cut.cores_per_layer.sum())
         )
-        pair = total["joules"] * board.pair_joules
-        pair += total["hops"] * board.pair_hops
-        pair += total["crossing"] * board.pair_crossing
-        cap_s = max(aim.cap_s, compute)
-        per_s = float(step[-1]) + total["link"] + (total["rate"] / cap_s**2 if cap_s > 0.0 else 0.0)
+        pairs = [
+            total["joules"] * joules + total["hops"] * hops
+            for joules, hops in ((board.joules_x, board.hops_x), (board.joules_y, board.hops_y))
+        ]
         return Cost(
-            pair=pair,
-            symmetric=bool((pair == pair.T).all()),
+            pair_x=pairs[0].ravel(),
+            pair_y=pairs[1].ravel(),
+            per_crossing=total["crossing"],
+            symmetric=all(bool((pair == pair.T).all()) for pair in pairs),
             looks_at_links=bool(step.any() or total["rate"] or total["link"] or total["peak"]),
             chip=total["chips"] * chips + total["barrier"] * board.barrier_s + total["constant"],
             step=step,
@@ -154,10 +151,6 @@ class Workbench:
             local_link_s=local * price("message_bits"),
             floor_s=aim.floor_s,
             floor_peak=aim.floor_peak,
-            per_overload_s=aim.push * per_s,
-            per_overload_peak=aim.push * total["peak"],
-            cap_s=cap_s,
-            cap_peak=aim.cap_peak,
             adds_barrier=self.system.combine == "max_plus_barrier",
         )
 
@@ -331,7 +324,7 @@ def propose_recut(
             return None
         board = problem.workbench.board
         own = board.router[rng.choice(parts[taker])]
-        away = board.pair_hops[own, board.router[free]] + rng.random(free.size)
+        away = problem.system.hops[own, board.router[free]] + rng.random(free.size)
         parts[taker] = np.concatenate([parts[taker], free[np.argsort(away)[:lacking]]])
     proposed = k, np.concatenate(parts)
     if rules is None or rules.legal(*proposed):

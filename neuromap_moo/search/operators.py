@@ -13,7 +13,7 @@ from pymoo.core.mutation import Mutation
 from pymoo.core.repair import Repair
 from pymoo.core.sampling import Sampling
 
-from neuromap_moo.moves import Board, Cost, Graph, State, put
+from neuromap_moo.moves import Board, Cost, Graph, State, along_x, along_y, put
 from neuromap_moo.search.encoding import Genomes, limit_counts, repartition
 from neuromap_moo.search.local import propose_recut
 from neuromap_moo.search.memetic import LocalSearch
@@ -228,7 +228,7 @@ def cross_blocks(problem: Any, parents: Genomes, rng: np.random.Generator) -> Ge
     children = parents.copy()
     sizes = np.maximum(1, (rng.uniform(*BLOCK_SHARES, size=n) * e.n_cores).astype(int))
     for i, centre in enumerate(rng.integers(e.n_cores, size=n)):
-        away = board.pair_hops[board.router[centre], board.router] + rng.random(e.n_cores)
+        away = problem.system.hops[board.router[centre], board.router] + rng.random(e.n_cores)
         block = np.argsort(away)[: sizes[i]]
         fill_block(children[0, i], parents[1, i], block, e.minimum)
         fill_block(children[1, i], parents[0, i], block, e.minimum)
@@ -418,6 +418,21 @@ def fill_block(
 
 
 @njit(cache=True, nogil=True)
+def takes(board: Board, state: State, sender: int, receiver: int, slot: int) -> bool:
+    """Tell whether messages of one slice to another take a link."""
+    xa, ya, xb, yb = state.x[sender], state.y[sender], state.x[receiver], state.y[receiver]
+    n_x, n_y = board.hops_x.shape[0], board.hops_y.shape[0]
+    if board.is_mesh:
+        _, first, stop = along_x(xa, xb, ya, n_x, n_y)
+        _, then, end = along_y(ya, yb, xb, n_x, n_y)
+        return bool(first <= slot < stop or then <= slot < end)
+    for j in range(board.piece_start[xa * n_x + xb], board.piece_start[xa * n_x + xb + 1]):
+        if board.piece_first[j] <= slot < board.piece_stop[j]:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
 def busiest_pair(
     board: Board, graph: Graph, cost: Cost, state: State, place: NDArray[np.int64], draws: NDArray[np.float64]
 ) -> tuple[int, int]:
@@ -426,24 +441,16 @@ def busiest_pair(
     Returns slice and place, or (-1, -1) where no link is used. `draws` (4,) are uniform in [0, 1).
     """
     put(board, graph, cost, state, place)
-    busiest = 0
-    for link in range(board.n_links):
-        if state.load[link] * board.seconds[link] > state.load[busiest] * board.seconds[busiest]:
-            busiest = link
-    if board.n_links == 0 or state.load[busiest] <= 0.0:
+    busiest = int((state.load * board.seconds).argmax())
+    if state.load[busiest] <= 0.0:
         return -1, -1
     left = draws[0] * state.load[busiest]
-    n_routers = board.chip.size
     sender, receiver = -1, -1
     for s in range(place.size):
-        a = board.router[place[s]]
         for e in range(graph.start[s], graph.start[s + 1]):
-            if graph.sent[e] > 0.0 and left >= 0.0:
-                pair = a * n_routers + board.router[place[graph.neighbour[e]]]
-                for j in range(board.route_start[pair], board.route_start[pair + 1]):
-                    if board.route_first[j] <= busiest < board.route_stop[j]:
-                        left -= graph.sent[e]
-                        sender, receiver = s, graph.neighbour[e]
+            if graph.sent[e] > 0.0 and left >= 0.0 and takes(board, state, s, graph.neighbour[e], busiest):
+                left -= graph.sent[e]
+                sender, receiver = s, graph.neighbour[e]
     moved, kept = (sender, receiver) if draws[1] < 0.5 else (receiver, sender)
     near = board.near[board.router[place[kept]]]
     r = near[int(draws[2] * near.size)]
