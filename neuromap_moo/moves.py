@@ -10,7 +10,7 @@ not on the size of the system. Here are the tables and states, and the cutting a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numba import njit
@@ -21,6 +21,7 @@ from neuromap_moo.topology import Mesh
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Pieces: TypeAlias = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
 BLOCK = 64  # links per block, where a topology has no rows and columns
 NEAR = 9  # routers around a router, itself included, that count as near it
@@ -126,7 +127,7 @@ def make_board(system: System, allowed: NDArray[np.bool_], stays: NDArray[np.boo
     links, topology, n_routers = system.links, system.topology, system.n_routers
     n_links = links.source.size
     none = np.zeros(0, dtype=np.int32)
-    pieces = np.zeros(1, dtype=np.int32), none, none, none
+    pieces: Pieces = np.zeros(1, dtype=np.int32), none, none, none
     if isinstance(topology, Mesh):
         x, y = topology.router_xy.T.astype(np.int64)
         columns, rows = int(x.max()) + 1, int(y.max()) + 1
@@ -167,7 +168,7 @@ def make_board(system: System, allowed: NDArray[np.bool_], stays: NDArray[np.boo
     )
 
 
-def _pieces(system: System) -> tuple[NDArray[np.int32], ...]:
+def _pieces(system: System) -> Pieces:
     """Cut the intervals of routes (see Routes) where blocks end: start, first and stop slots, and blocks."""
     start, first, stop = system.routes
     n = (stop - 1) // BLOCK - first // BLOCK + 1
@@ -176,16 +177,15 @@ def _pieces(system: System) -> tuple[NDArray[np.int32], ...]:
     block = first[interval] // BLOCK + np.arange(before[-1]) - before[interval]
     low = np.maximum(first[interval], block * BLOCK) + block
     high = np.minimum(stop[interval], (block + 1) * BLOCK) + block
-    start, low, high, block = (array.astype(np.int32) for array in (before[start], low, high, block))
-    return start, low, high, block
+    return before[start].astype(np.int32), low.astype(np.int32), high.astype(np.int32), block.astype(np.int32)
 
 
 def _energies(system: System) -> FloatArray:
     """Return the link energy of a message from router to router, (R, R)."""
     start, first, stop = system.routes
     total = np.concatenate([[0.0], np.cumsum(system.per_link("e_link_j"))])
-    joules = np.concatenate([[0.0], np.cumsum(total[stop] - total[first])])
-    return (joules[start[1:]] - joules[start[:-1]]).reshape(system.n_routers, system.n_routers)
+    joules: FloatArray = np.concatenate([[0.0], np.cumsum(total[stop] - total[first])])
+    return np.reshape(joules[start[1:]] - joules[start[:-1]], (system.n_routers, system.n_routers))
 
 
 def _by_axis(table: FloatArray, x: IntArray, y: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -208,15 +208,18 @@ def _by_axis(table: FloatArray, x: IntArray, y: IntArray) -> tuple[FloatArray, F
 def make_graph(source: NDArray[np.int32], target: NDArray[np.int32], messages: FloatArray, row: IntArray) -> Graph:
     """Make the neighbour lists of one partition from its edges (E,) and the row of each slice (S,); O(edges)."""
     start, neighbour, sent, received = _neighbours(source, target, messages, row.size)
-    total = np.bincount(np.repeat(np.arange(row.size), np.diff(start)), sent + received, row.size)
-    return Graph(start, neighbour, sent, received, sent + received, total, row.astype(np.int64))
+    both = sent + received
+    total: FloatArray = np.bincount(np.repeat(np.arange(row.size), np.diff(start)), both, row.size).astype(np.float64)
+    return Graph(start, neighbour, sent, received, both, total, row.astype(np.int64))
 
 
 def make_state(board: Board, n_slices: int) -> State:
     """Make a state of `n_slices` that `put` fills."""
     n_slots, n_blocks = board.seconds.size, board.block_start.size - 1
     return State(
-        *np.empty((3, n_slices), dtype=np.int64),
+        np.empty(n_slices, dtype=np.int64),
+        np.empty(n_slices, dtype=np.int64),
+        np.empty(n_slices, dtype=np.int64),
         np.empty(board.router.size, dtype=np.int64),
         np.zeros(n_slots),
         np.zeros(n_blocks),

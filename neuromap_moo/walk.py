@@ -75,14 +75,25 @@ def walk(
     touched, block_time, block_load = state.touched, state.block_time, state.block_load
     chip_slices, sums = state.chip_slices, state.sums
     router, near, first_place, places, chip = board.router, board.near, board.first_place, board.places, board.chip
-    router_x, router_y, is_mesh, block_start, seconds = board.x, board.y, board.is_mesh, board.block_start, board.seconds
+    router_x, router_y, is_mesh, block_start, seconds = (
+        board.x,
+        board.y,
+        board.is_mesh,
+        board.block_start,
+        board.seconds,
+    )
     piece_start, piece_first, piece_stop = board.piece_start, board.piece_first, board.piece_stop
     piece_block, barrier_s = board.piece_block, board.barrier_s
     allowed, stays, is_restricted = board.allowed, board.stays, board.is_restricted
     pair_x, pair_y, per_crossing, symmetric = cost.pair_x, cost.pair_y, cost.per_crossing, cost.symmetric
     looks_at_links, chip_cost, step_cost = cost.looks_at_links, cost.chip, cost.step
     per_link, per_peak, rate, compute_s = cost.per_link, cost.per_peak, cost.rate, cost.compute_s
-    local_link_s, floor_s, floor_peak, adds_barrier = cost.local_link_s, cost.floor_s, cost.floor_peak, cost.adds_barrier
+    local_link_s, floor_s, floor_peak, adds_barrier = (
+        cost.local_link_s,
+        cost.floor_s,
+        cost.floor_peak,
+        cost.adds_barrier,
+    )
     n_x, n_y, n_blocks = board.hops_x.shape[0], board.hops_y.shape[0], touched.size
     n, n_places, n_near = place.size, slice_at.size, near.shape[1]
     slowest_s = seconds.max()  # of one message on any link
@@ -90,9 +101,11 @@ def walk(
     for m in chip_slices:
         n_chips += m > 0
     mesh_s, peak, cost_now, linear_now = sums[MESH_S], sums[PEAK], sums[COST], sums[LINEAR]
-    time_block, load_block = 0, 0  # where these are
+    uses_time = step_cost.any() or per_link > 0.0 or rate > 0.0
+    time_block, load_block, time_slot, load_slot = 0, 0, 0, 0  # where these are
     if looks_at_links and n_blocks > 0:
-        time_block, load_block = block_time.argmax(), block_load.argmax()
+        time_block, load_block = int(block_time.argmax()), int(block_load.argmax())
+        time_slot, load_slot = int((load * seconds).argmax()), int(load.argmax())
     temperature = first_temperature
     cooling = (last_temperature / first_temperature) ** (1.0 / max(n_moves, 1))
     draws = np.empty(min(REFILL, n_moves * DRAWS))
@@ -160,14 +173,21 @@ def walk(
                         m = neighbour[e]
                         if m != o:  # the messages between the two go as far as before
                             xm, ym = x[m], y[m]
-                            further = pair_x[xb_row + xm] - pair_x[xa_row + xm] + pair_y[yb_row + ym] - pair_y[ya_row + ym]
+                            further = (
+                                pair_x[xb_row + xm] - pair_x[xa_row + xm] + pair_y[yb_row + ym] - pair_y[ya_row + ym]
+                            )
                             linear += both[e] * further
                     if o >= 0:
                         for e in range(start[o], start[o + 1]):
                             m = neighbour[e]
                             if m != w:
                                 xm, ym = x[m], y[m]
-                                further = pair_x[xa_row + xm] - pair_x[xb_row + xm] + pair_y[ya_row + ym] - pair_y[yb_row + ym]
+                                further = (
+                                    pair_x[xa_row + xm]
+                                    - pair_x[xb_row + xm]
+                                    + pair_y[ya_row + ym]
+                                    - pair_y[yb_row + ym]
+                                )
                                 linear += both[e] * further
                 else:
                     for turn in range(2):
@@ -220,6 +240,95 @@ def walk(
                         peak - least,
                     )
                 possible = change <= step_limit
+                if possible and looks_at_links and step_limit < np.inf:
+                    before_rest = before_top - chip_cost[chips] - linear
+                    change = (
+                        top_cost(
+                            step_cost[chips],
+                            per_link,
+                            per_peak,
+                            rate,
+                            compute_s,
+                            local_link_s,
+                            floor_s,
+                            floor_peak,
+                            adds_barrier,
+                            barrier_s[chips],
+                            mesh_s,
+                            peak,
+                        )
+                        - before_rest
+                    )
+                    if change > step_limit:
+                        # It has to take messages from the busiest links: those of the two slices that cross them.
+                        relief_s, relief = 0.0, 0.0
+                        for which in range(2):
+                            slot, block = (time_slot, time_block) if which == 0 else (load_slot, load_block)
+                            if not (uses_time if which == 0 else per_peak > 0.0):
+                                continue
+                            crosses_x, line, forward, at = False, 0, False, 0
+                            if is_mesh:
+                                at = slot - block_start[block]
+                                crosses_x = block < 2 * n_y
+                                line = block if crosses_x else block - 2 * n_y
+                                width = n_y if crosses_x else n_x
+                                forward = line < width
+                                line %= width
+                            crossing = 0.0
+                            for turn in range(2):
+                                v, x0, y0 = (w, xa, ya) if turn == 0 else (o, xb, yb)
+                                if v < 0:
+                                    continue
+                                if not is_mesh:
+                                    for e in range(start[v], start[v + 1]):
+                                        xm = x[neighbour[e]]
+                                        for j in range(piece_start[x0 * n_x + xm], piece_start[x0 * n_x + xm + 1]):
+                                            if piece_first[j] <= slot < piece_stop[j]:
+                                                crossing += sent[e]
+                                        for j in range(piece_start[xm * n_x + x0], piece_start[xm * n_x + x0 + 1]):
+                                            if piece_first[j] <= slot < piece_stop[j]:
+                                                crossing += received[e]
+                                    continue
+                                # Routes go along the sender's row, then along the receiver's column.
+                                sends = ((x0 if crosses_x else y0) <= at) == forward
+                                if crosses_x and sends and y0 == line:
+                                    for e in range(start[v], start[v + 1]):
+                                        if (x[neighbour[e]] <= at) != forward:
+                                            crossing += sent[e]
+                                elif crosses_x and not sends:
+                                    for e in range(start[v], start[v + 1]):
+                                        if y[neighbour[e]] == line and (x[neighbour[e]] <= at) == forward:
+                                            crossing += received[e]
+                                elif not crosses_x and sends:
+                                    for e in range(start[v], start[v + 1]):
+                                        if x[neighbour[e]] == line and (y[neighbour[e]] <= at) != forward:
+                                            crossing += sent[e]
+                                elif not crosses_x and x0 == line:
+                                    for e in range(start[v], start[v + 1]):
+                                        if (y[neighbour[e]] <= at) == forward:
+                                            crossing += received[e]
+                            if which == 0:
+                                relief_s = crossing * seconds[slot]
+                            else:
+                                relief = crossing
+                        change = (
+                            top_cost(
+                                step_cost[chips],
+                                per_link,
+                                per_peak,
+                                rate,
+                                compute_s,
+                                local_link_s,
+                                floor_s,
+                                floor_peak,
+                                adds_barrier,
+                                barrier_s[chips],
+                                mesh_s - relief_s,
+                                peak - relief,
+                            )
+                            - before_rest
+                        )
+                        possible = change <= step_limit
                 if possible and looks_at_links:
                     looked += 1
                     n_dirty = 0
@@ -281,20 +390,23 @@ def walk(
                                 if block_load[block] > new_peak:
                                     new_peak, new_load_block = block_load[block], block
                     before_rest = before_top - chip_cost[chips] - linear
-                    change = top_cost(
-                        step_cost[chips],
-                        per_link,
-                        per_peak,
-                        rate,
-                        compute_s,
-                        local_link_s,
-                        floor_s,
-                        floor_peak,
-                        adds_barrier,
-                        barrier_s[chips],
-                        new_s,
-                        new_peak,
-                    ) - before_rest
+                    change = (
+                        top_cost(
+                            step_cost[chips],
+                            per_link,
+                            per_peak,
+                            rate,
+                            compute_s,
+                            local_link_s,
+                            floor_s,
+                            floor_peak,
+                            adds_barrier,
+                            barrier_s[chips],
+                            new_s,
+                            new_peak,
+                        )
+                        - before_rest
+                    )
                     possible = change <= step_limit
                     for k in range(n_dirty):
                         block = dirty[k]
@@ -321,20 +433,23 @@ def walk(
                                 new_s, new_time_block = time, block
                             if most > new_peak:
                                 new_peak, new_load_block = most, block
-                            change = top_cost(
-                                step_cost[chips],
-                                per_link,
-                                per_peak,
-                                rate,
-                                compute_s,
-                                local_link_s,
-                                floor_s,
-                                floor_peak,
-                                adds_barrier,
-                                barrier_s[chips],
-                                new_s,
-                                new_peak,
-                            ) - before_rest
+                            change = (
+                                top_cost(
+                                    step_cost[chips],
+                                    per_link,
+                                    per_peak,
+                                    rate,
+                                    compute_s,
+                                    local_link_s,
+                                    floor_s,
+                                    floor_peak,
+                                    adds_barrier,
+                                    barrier_s[chips],
+                                    new_s,
+                                    new_peak,
+                                )
+                                - before_rest
+                            )
                             possible = change <= step_limit
                     if possible:
                         mesh_s, peak, time_block, load_block = new_s, new_peak, new_time_block, new_load_block
@@ -343,6 +458,13 @@ def walk(
                             block_time[block], block_load[block] = dirty_time[k], dirty_load[k]
                             for slot in range(block_start[block], block_start[block + 1] - 1):
                                 load[slot] += change_of[slot]
+                        time_slot, load_slot = block_start[time_block], block_start[load_block]
+                        for slot in range(block_start[time_block], block_start[time_block + 1] - 1):
+                            if load[slot] * seconds[slot] > load[time_slot] * seconds[time_slot]:
+                                time_slot = slot
+                        for slot in range(block_start[load_block], block_start[load_block + 1] - 1):
+                            if load[slot] > load[load_slot]:
+                                load_slot = slot
                 if possible:
                     if unsaved and change > 0.0:
                         best_place[:] = place

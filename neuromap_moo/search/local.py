@@ -214,6 +214,17 @@ class AnnealingRun:
         return self.done >= self.total
 
 
+def price(problem: MappingProblem, aim: Aim, genome: IntArray) -> float:
+    """Return what a genotype (V,) costs under an aim."""
+    bench = problem.workbench
+    k, place = problem.encoding.split(genome)
+    cut = bench.cut(k)
+    state = bench.borrow_state(place.size)
+    moves.put(bench.board, cut.graph, bench.cost(cut, aim), state, place)
+    bench.give_back(state)
+    return float(state.sums[moves.COST])
+
+
 def start_run(
     problem: MappingProblem, aim: Aim, genome: IntArray, total: int, heat: float, rng: np.random.Generator
 ) -> AnnealingRun:

@@ -8,26 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo.search.encoding import Genomes
-from neuromap_moo.search.local import Aim, AnnealingRun, advance, start_run
+from neuromap_moo.search.local import Aim, AnnealingRun, advance, price, start_run
 
 if TYPE_CHECKING:
     from neuromap_moo.search.problem import MappingProblem
 
 FloatArray = NDArray[np.float64]
 
-#: Share of the moves that go to the ends of the front, one objective each; the rest goes between them.
+#: Share of the work that goes to the ends of the front, one objective each; the rest goes between them.
 END_SHARE = 0.4
 
-#: A run towards an end is this part of all moves made so far, so runs grow as a search goes on, and a search of any
+#: A run towards an end is this part of all work done so far, so runs grow as a search goes on, and a search of any
 #: length has some that are long for it. Between the ends, runs are shorter by the size of the front, counted up to
-#: MOST_RUNS; none is shorter than SHORTEST.
-END_PART, MOST_RUNS, SHORTEST = 1 / 12, 80, 10_000
+#: MOST_RUNS; none is shorter than SHORTEST moves.
+END_PART, MOST_RUNS, SHORTEST = 0.2, 20, 10_000
 
 #: First temperatures (see start_run).
-HEATS = (0.2, 0.1, 0.05)
+HEATS = (0.2, 0.1, 0.05, 0.02)
 
 #: How many runs between the ends are held by the times of a mapping of the archive, and how hard.
 BOUNDED_SHARE, BOUND_WEIGHT = 0.5, 5.0
+
+#: Through the second half of a run, when it is no longer hot, this many mappings that it meets are evaluated; they take
+#: at most this share of a generation.
+SNAPSHOTS, SNAPSHOT_SHARE = 10, 0.5
 
 #: Weight of all other objectives in a run towards one end.
 TIE_BREAK = 1e-3
@@ -39,25 +43,31 @@ PEAK = "peak_link_messages"
 #: Rough work of one evaluation, one move and one look at links, with what they grow by: per edge of the core graph,
 #: per neighbour of a slice. Only ratios count, and only for how the budget is shared; measured on one machine
 #: (benchmarks/evaluation.py), they are constants here so that a search depends on nothing but its seed.
-EVALUATION_S, EVALUATION_EDGE_S = 40e-6, 8e-9
-MOVE_S, MOVE_NEIGHBOUR_S = 50e-9, 4e-9
-LOOK_S, LOOK_NEIGHBOUR_S = 300e-9, 45e-9
+EVALUATION_S, EVALUATION_EDGE_S = 130e-6, 20e-9
+MOVE_S, MOVE_NEIGHBOUR_S = 80e-9, 8e-9
+LOOK_S, LOOK_NEIGHBOUR_S = 300e-9, 40e-9
 
 
 class LocalSearch:
-    """Annealing runs towards changing aims, started from the archive; `share` of a search's work goes to them.
+    """Annealing runs towards changing aims; `share` of a search's work goes to them.
+
+    They start from the archive, short ones also from a pool (p, V) of mappings: the starting points at first, each
+    taken by what runs make of it. A run that is n times as long as the shortest starts from one of the best p / n,
+    which is successive halving (Karnin, Koren and Somekh, ICML 2013) over partitions and placements.
 
     Part of a checkpoint, hence without the problem. `observe` hands it the archive after each generation; without one
     it does nothing.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, pool: Genomes) -> None:
         self.share = share
+        self.pool = pool.copy()
         self.moves = 0
         self.archive: tuple[Genomes, FloatArray] | None = None
         self.run: AnnealingRun | None = None
         self.towards = 0  # objective whose end the run goes to; m: between the ends
-        self.spent = np.zeros(0)  # (m + 1,) moves by `towards`
+        self.takes = -1  # place in the pool that the run's result takes, -1 for none
+        self.tally = np.zeros((0, 3))  # (m + 1, 3) moves, looks at links and work by `towards`
         self.owed_s = 0.0  # of the share, by the rough work above
 
     def observe(self, X: Genomes, F: FloatArray) -> None:
@@ -65,27 +75,45 @@ class LocalSearch:
         self.archive = X, F
 
     def improve(self, problem: MappingProblem, n_evaluations: int, rng: np.random.Generator) -> list[Genomes]:
-        """Work for as long as `n_evaluations` evaluations allow; return the genotypes that finished runs came to."""
+        """Work for as long as `n_evaluations` evaluations allow; return at most as many genotypes found meanwhile."""
         if self.archive is None or self.share == 0.0:
             return []
-        if self.spent.size == 0:
-            self.spent = np.zeros(problem.n_obj + 1)
-        found = []
-        edges, _ = self._size(problem, problem.encoding.split(self.archive[0][0])[0])
-        self.owed_s += n_evaluations * (EVALUATION_S + EVALUATION_EDGE_S * edges) * self.share / (1.0 - self.share)
-        while self.owed_s > 0.0:
+        if self.tally.size == 0:
+            self.tally = np.zeros((problem.n_obj + 1, 3))
+        results: list[Genomes] = []
+        snapshots: list[Genomes] = []
+        self.owed_s += n_evaluations * self._evaluation_s(problem) * self.share / (1.0 - self.share)
+        while self.owed_s > 0.0 and len(results) < n_evaluations:
             if self.run is None:
                 self.run = self._next_run(problem, *self.archive, rng)
-            _, degree = self._size(problem, self.run.cores_per_layer)
-            move_s, look_s = MOVE_S + MOVE_NEIGHBOUR_S * degree, LOOK_S + LOOK_NEIGHBOUR_S * degree
-            made, looked = advance(problem, self.run, 1 + int(self.owed_s / (move_s + look_s)), rng)
-            self.owed_s -= made * move_s + looked * look_s
+            move_s, look_s = self._work(problem, self.run.cores_per_layer)
+            n_moves = 1 + int(self.owed_s / (move_s + look_s))
+            if 2 * self.run.done >= self.run.total:
+                n_moves = min(n_moves, 1 + self.run.total // (2 * SNAPSHOTS))
+            made, looked = advance(problem, self.run, n_moves, rng)
+            work_s = made * move_s + looked * look_s
+            self.owed_s -= work_s
+            self.tally[self.towards] += made, looked, work_s
             self.moves += made
-            self.spent[self.towards] += made
             if self.run.ended:
-                found.append(problem.encoding.join(*self.run.best))
+                results.append(problem.encoding.join(*self.run.best))
+                if self.takes >= 0:
+                    self.pool[self.takes] = results[-1]
                 self.run = None
-        return found
+            elif 2 * self.run.done > self.run.total:
+                snapshots.append(problem.encoding.join(self.run.cores_per_layer, self.run.place))
+        room = min(n_evaluations - len(results), int(SNAPSHOT_SHARE * n_evaluations))
+        return results + snapshots[len(snapshots) - min(room, len(snapshots)) :]
+
+    def _evaluation_s(self, problem: MappingProblem) -> float:
+        edges, _ = self._size(problem, problem.encoding.split(self.archive[0][0])[0])
+        return EVALUATION_S + EVALUATION_EDGE_S * edges
+
+    @classmethod
+    def _work(cls, problem: MappingProblem, cores_per_layer: NDArray[np.int64]) -> tuple[float, float]:
+        """Work of a move in a partition, and of a look at links."""
+        _, degree = cls._size(problem, cores_per_layer)
+        return MOVE_S + MOVE_NEIGHBOUR_S * degree, LOOK_S + LOOK_NEIGHBOUR_S * degree
 
     @staticmethod
     def _size(problem: MappingProblem, cores_per_layer: NDArray[np.int64]) -> tuple[float, float]:
@@ -97,14 +125,13 @@ class LocalSearch:
         """Begin where the archive is best for the next aim."""
         m = F.shape[1]
         shares = np.append(np.full(m, END_SHARE / m), 1.0 - END_SHARE)
-        self.towards = int(np.argmin(self.spent / shares)) if m > 1 else 0
+        self.towards = int(np.argmin(self.tally[:, 2] / shares)) if m > 1 else 0
         low, high = F.min(axis=0), F.max(axis=0)
         span = np.where(high > low, high - low, np.abs(problem.reference_point))
         floors = np.full(m, -np.inf)
         bounded = [i for i, name in enumerate(problem.objectives) if name in (*TIMES, PEAK)]
         if self.towards < m:
-            weights = np.full(m, TIE_BREAK)
-            weights[self.towards] = 1.0
+            weights = np.eye(m)[self.towards]
             part = END_PART
         else:
             # Along a weighted sum, or: no slower than a mapping of the archive, and better in the rest.
@@ -114,7 +141,11 @@ class LocalSearch:
                 weights[bounded] = BOUND_WEIGHT
             part = 1.0 / (1.0 / END_PART + min(len(F), MOST_RUNS))
         weights /= span
-        start = X[int((np.maximum(F, floors) @ weights).argmin())]
+        best = X[int((np.maximum(F, floors) @ weights).argmin())]
+        cut = problem.workbench.cut(problem.encoding.split(best)[0])
+        if self.towards < m and problem.workbench.cost(cut, Aim(tuple(weights.tolist()))).looks_at_links:
+            # Where links need not be looked at, a move is so much quicker that this is worth more than breaking ties.
+            weights = np.maximum(weights, TIE_BREAK / span)
         floor_s = floor_peak = 0.0
         for i in bounded:
             if np.isfinite(floors[i]) and problem.objectives[i] == PEAK:
@@ -122,4 +153,24 @@ class LocalSearch:
             elif np.isfinite(floors[i]):
                 floor_s = max(floor_s, problem.step_time_s(i, float(floors[i])))
         aim = Aim(tuple(weights.tolist()), floor_s, floor_peak)
-        return start_run(problem, aim, start, max(SHORTEST, int(part * self.moves)), float(rng.choice(HEATS)), rng)
+        move_s, look_s = self._work(problem, cut.cores_per_layer)
+        moves, looks, _ = self.tally[self.towards]
+        total = part * self.tally[:, 2].sum() / (move_s + look_s * (looks / moves if moves else 1.0))
+        total = max(SHORTEST, int(total))
+        start = self._start(problem, aim, best, total, rng)
+        return start_run(problem, aim, start, total, float(rng.choice(HEATS)), rng)
+
+    def _start(
+        self, problem: MappingProblem, aim: Aim, best: Genomes, total: int, rng: np.random.Generator
+    ) -> Genomes:
+        """Draw the genotype (V,) from which a run of `total` moves starts; `best` is the archive's for its aim."""
+        self.takes = -1
+        n = len(self.pool) * SHORTEST // total
+        if n <= 1:
+            return best
+        prices = [price(problem, aim, genome) for genome in (*self.pool, best)]
+        self.owed_s -= len(prices) * self._evaluation_s(problem) / 4  # a put is so much less than an evaluation
+        order = np.argsort(prices, kind="stable")
+        chosen = int(rng.choice(order[:n]))
+        self.takes = chosen if chosen < len(self.pool) else int(order[order < len(self.pool)][-1])
+        return best if chosen == len(self.pool) else self.pool[chosen].copy()

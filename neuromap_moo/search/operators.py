@@ -64,8 +64,8 @@ class Variation:
     keeps a small share, and one whose mappings are driven out of the archive loses it again.
     """
 
-    def __init__(self, local_share: float) -> None:
-        self.local = LocalSearch(local_share)
+    def __init__(self, local_share: float, pool: Genomes) -> None:
+        self.local = LocalSearch(local_share, pool)
         self.made = {"crossover": np.zeros(len(CROSSOVERS)), "mutation": np.zeros(len(MUTATIONS))}
 
     def learn(self, archive_X: Genomes, archive_F: NDArray[np.float64], made_by: NDArray[np.int64]) -> None:
@@ -154,7 +154,7 @@ class MappingMutation(Mutation):
         odds = self.variation.shares("mutation", problem)
         kinds = random_state.choice(len(odds), size=len(X), p=odds)
         mutated = mutate(problem, X, kinds, random_state)
-        for row, genome in enumerate(self.variation.local.improve(problem, len(X), random_state)[: len(X)]):
+        for row, genome in enumerate(self.variation.local.improve(problem, len(X), random_state)):
             mutated[row], kinds[row] = genome, MUTATIONS.index("anneal")
         self._labels = kinds
         return mutated

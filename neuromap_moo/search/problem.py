@@ -230,10 +230,10 @@ def operators(problem: MappingProblem, local_share: float = LOCAL_SHARE) -> dict
     encode = problem.encoding.encode
     balanced = problem.balanced
     spread = np.unique(np.linspace(0, len(balanced) - 1, N_BALANCED_SEEDS).round().astype(int))
-    seeds = [*baselines(problem).values(), *(balanced[i] for i in spread)]
-    variation = Variation(local_share if problem.is_analytic else 0.0)
+    seeds = encode([*baselines(problem).values(), *(balanced[i] for i in spread)])
+    variation = Variation(local_share if problem.is_analytic else 0.0, seeds)
     return {
-        "sampling": MappingSampling(encode(seeds), encode(balanced)),
+        "sampling": MappingSampling(seeds, encode(balanced)),
         "crossover": MappingCrossover(variation),
         "mutation": MappingMutation(variation),
         "repair": MappingRepair(),
