@@ -93,7 +93,7 @@ def exchanges(problem: nm.MappingProblem, rng: np.random.Generator, kept: bool) 
     bench, graph, cost, state = prepared(problem, rng.permutation(n))
     if not kept:
         # A linear part of the other sign lets every move pass the first test and fail the last.
-        cost = cost._replace(pair_x=-1e3 * cost.pair_x, pair_y=-1e3 * cost.pair_y, per_peak=1e12, floor_peak=0.0)
+        cost = cost._replace(pair_x=-1e3 * cost.pair_x, pair_y=-1e3 * cost.pair_y, top=cost.top._replace(per_peak=1e12))
         moves.put(bench.board, graph, cost, state, state.place.copy())
     given = rng.integers(n, size=(N_MOVES, 2)) if kept else NO_MOVES
     best = np.empty_like(state.place)

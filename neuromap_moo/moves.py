@@ -95,14 +95,25 @@ COST, LINEAR, MESH_S, PEAK = range(4)
 SUMS = 4
 
 
+class Top(NamedTuple):
+    """What of a cost follows from the largest link time and load; see Cost. Numbers alone: quick to hand on."""
+
+    per_link: float
+    per_peak: float
+    rate: float
+    compute_s: float
+    local_link_s: float
+    adds_barrier: bool
+
+
 class Cost(NamedTuple):
     """What a walk minimises, any positive combination of the terms of DESIGN 4.5:
 
     sum of (pair_x + pair_y) over messages + per_crossing * messages between chips + chip[chips used]
     + step[chips used] * step_s + per_link * t_link_s + per_peak * peak_link_messages - rate / step_s.
 
-    `compute_s` is the partition's largest compute time, `local_link_s` its largest inject or eject link time. Floors
-    of step_s and t_link_s, and one of the peak, say from where on less is worth nothing.
+    `compute_s` is the partition's largest compute time, `local_link_s` its largest inject or eject link time. The
+    largest of many loads says little of where to go: where `is_soft`, a walk judges moves by a norm over all links.
     """
 
     pair_x: FloatArray  # (X * X,) of one message, by the routers' places on the first axis
@@ -112,14 +123,8 @@ class Cost(NamedTuple):
     looks_at_links: bool  # False: link loads are not kept up
     chip: FloatArray  # (chips + 1,)
     step: FloatArray  # (chips + 1,)
-    per_link: float
-    per_peak: float
-    rate: float
-    compute_s: float
-    local_link_s: float
-    floor_s: float
-    floor_peak: float
-    adds_barrier: bool
+    top: Top
+    is_soft: bool
 
 
 def make_board(system: System, allowed: NDArray[np.bool_], stays: NDArray[np.bool_]) -> Board:
@@ -402,42 +407,16 @@ def _settle(board: Board, cost: Cost, state: State) -> None:
         chips += n > 0
     top = cost.chip[chips]
     if cost.looks_at_links:
-        top += top_cost(
-            cost.step[chips],
-            cost.per_link,
-            cost.per_peak,
-            cost.rate,
-            cost.compute_s,
-            cost.local_link_s,
-            cost.floor_s,
-            cost.floor_peak,
-            cost.adds_barrier,
-            board.barrier_s[chips],
-            mesh_s,
-            peak,
-        )
+        top += top_cost(cost.top, cost.step[chips], board.barrier_s[chips], mesh_s, peak)
     state.sums[MESH_S], state.sums[PEAK] = mesh_s, peak
     state.sums[COST] = state.sums[LINEAR] + top
 
 
 @njit(cache=True, nogil=True)
-def top_cost(
-    per_step: float,
-    per_link: float,
-    per_peak: float,
-    rate: float,
-    compute_s: float,
-    local_link_s: float,
-    floor_s: float,
-    floor_peak: float,
-    adds_barrier: bool,
-    barrier_s: float,
-    mesh_s: float,
-    peak: float,
-) -> float:
+def top_cost(top: Top, per_step: float, barrier_s: float, mesh_s: float, peak: float) -> float:
     """Part of a cost (see Cost) that follows from the largest link time and load."""
-    t_link = max(local_link_s, mesh_s)
-    busy = max(compute_s, t_link)
-    step = max(busy + barrier_s if adds_barrier else max(busy, barrier_s), floor_s)
-    total = per_step * step + per_link * max(t_link, floor_s) + per_peak * max(peak, floor_peak)
-    return total - rate / step if rate > 0.0 else total
+    t_link = max(top.local_link_s, mesh_s)
+    busy = max(top.compute_s, t_link)
+    step = busy + barrier_s if top.adds_barrier else max(busy, barrier_s)
+    total = per_step * step + top.per_link * t_link + top.per_peak * peak
+    return total - top.rate / step if top.rate > 0.0 else total

@@ -24,6 +24,7 @@ from neuromap_moo.moves import (
 LONGEST_RUN = 8  # slices that one block move carries
 BLOCK_SHARE = 0.01  # of the proposals; each costs as much as a dozen others
 DIRECTED_SHARE = 0.5  # go next to a slice that the moved one talks to
+NORM = 16  # p of the norm over links
 DRAWS = 6  # random numbers of one proposal
 REFILL = 4096 * DRAWS  # drawn at once, at most
 NO_MOVES = np.empty((0, 2), dtype=np.int64)
@@ -33,6 +34,15 @@ NO_MOVES = np.empty((0, 2), dtype=np.int64)
 def _refill(rng: np.random.Generator, draws: FloatArray) -> None:
     for i in range(draws.size):
         draws[i] = rng.random()
+
+
+@njit(cache=True, nogil=True)
+def _power(x: float) -> float:
+    """Raise to the power NORM."""
+    x *= x
+    x *= x
+    x *= x
+    return x * x
 
 
 @njit(cache=True, nogil=True)
@@ -87,13 +97,7 @@ def walk(
     allowed, stays, is_restricted = board.allowed, board.stays, board.is_restricted
     pair_x, pair_y, per_crossing, symmetric = cost.pair_x, cost.pair_y, cost.per_crossing, cost.symmetric
     looks_at_links, chip_cost, step_cost = cost.looks_at_links, cost.chip, cost.step
-    per_link, per_peak, rate, compute_s = cost.per_link, cost.per_peak, cost.rate, cost.compute_s
-    local_link_s, floor_s, floor_peak, adds_barrier = (
-        cost.local_link_s,
-        cost.floor_s,
-        cost.floor_peak,
-        cost.adds_barrier,
-    )
+    top = cost.top
     n_x, n_y, n_blocks = board.hops_x.shape[0], board.hops_y.shape[0], touched.size
     n, n_places, n_near = place.size, slice_at.size, near.shape[1]
     slowest_s = seconds.max()  # of one message on any link
@@ -101,7 +105,7 @@ def walk(
     for m in chip_slices:
         n_chips += m > 0
     mesh_s, peak, cost_now, linear_now = sums[MESH_S], sums[PEAK], sums[COST], sums[LINEAR]
-    uses_time = step_cost.any() or per_link > 0.0 or rate > 0.0
+    uses_time = step_cost.any() or top.per_link > 0.0 or top.rate > 0.0
     time_block, load_block, time_slot, load_slot = 0, 0, 0, 0  # where these are
     if looks_at_links and n_blocks > 0:
         time_block, load_block = int(block_time.argmax()), int(block_load.argmax())
@@ -110,6 +114,17 @@ def walk(
     cooling = (last_temperature / first_temperature) ** (1.0 / max(n_moves, 1))
     draws = np.empty(min(REFILL, n_moves * DRAWS))
     drawn = draws.size
+    # Where the cost is soft, moves are judged by norms of link times and loads that at first agree with the largest.
+    is_soft = looks_at_links and cost.is_soft and mesh_s > 0.0
+    judged = cost_now
+    sum_s, sum_peak, norm_s, norm_peak, unit_s, unit = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    if is_soft:
+        unit_s, unit = 1.0 / mesh_s, 1.0 / peak
+        for slot in range(load.size):
+            sum_s += _power(load[slot] * seconds[slot] * unit_s)
+            sum_peak += _power(load[slot] * unit)
+        norm_s, norm_peak = mesh_s / sum_s ** (1.0 / NORM), peak / sum_peak ** (1.0 / NORM)
+    new_sum_s, new_sum_peak = sum_s, sum_peak
     best = cost_now
     best_place[:] = place
     unsaved = False  # the present placement is the best, and written down only when it is left for a worse one
@@ -218,53 +233,25 @@ def walk(
                 chips = n_chips
                 if ca != cb and o < 0:
                     chips += (chip_slices[cb] == 0) - (chip_slices[ca] == 1)
-                before_top = cost_now - linear_now
-                change = linear + chip_cost[chips] - before_top
+                rest = judged - linear_now - linear - chip_cost[chips]
+                change = -rest
                 if looks_at_links:
                     # No link loses more messages than the two slices send and receive.
-                    least = total_of[w]
+                    least = np.inf if is_soft else total_of[w]
                     if o >= 0:
                         least += total_of[o]
                     change += top_cost(
-                        step_cost[chips],
-                        per_link,
-                        per_peak,
-                        rate,
-                        compute_s,
-                        local_link_s,
-                        floor_s,
-                        floor_peak,
-                        adds_barrier,
-                        barrier_s[chips],
-                        mesh_s - least * slowest_s,
-                        peak - least,
+                        top, step_cost[chips], barrier_s[chips], mesh_s - least * slowest_s, max(peak - least, 0.0)
                     )
                 possible = change <= step_limit
-                if possible and looks_at_links and step_limit < np.inf:
-                    before_rest = before_top - chip_cost[chips] - linear
-                    change = (
-                        top_cost(
-                            step_cost[chips],
-                            per_link,
-                            per_peak,
-                            rate,
-                            compute_s,
-                            local_link_s,
-                            floor_s,
-                            floor_peak,
-                            adds_barrier,
-                            barrier_s[chips],
-                            mesh_s,
-                            peak,
-                        )
-                        - before_rest
-                    )
+                if possible and looks_at_links and not is_soft and step_limit < np.inf:
+                    change = top_cost(top, step_cost[chips], barrier_s[chips], mesh_s, peak) - rest
                     if change > step_limit:
                         # It has to take messages from the busiest links: those of the two slices that cross them.
                         relief_s, relief = 0.0, 0.0
                         for which in range(2):
                             slot, block = (time_slot, time_block) if which == 0 else (load_slot, load_block)
-                            if not (uses_time if which == 0 else per_peak > 0.0):
+                            if not (uses_time if which == 0 else top.per_peak > 0.0):
                                 continue
                             crosses_x, line, forward, at = False, 0, False, 0
                             if is_mesh:
@@ -312,21 +299,7 @@ def walk(
                             else:
                                 relief = crossing
                         change = (
-                            top_cost(
-                                step_cost[chips],
-                                per_link,
-                                per_peak,
-                                rate,
-                                compute_s,
-                                local_link_s,
-                                floor_s,
-                                floor_peak,
-                                adds_barrier,
-                                barrier_s[chips],
-                                mesh_s - relief_s,
-                                peak - relief,
-                            )
-                            - before_rest
+                            top_cost(top, step_cost[chips], barrier_s[chips], mesh_s - relief_s, peak - relief) - rest
                         )
                         possible = change <= step_limit
                 if possible and looks_at_links:
@@ -389,25 +362,10 @@ def walk(
                                     new_s, new_time_block = block_time[block], block
                                 if block_load[block] > new_peak:
                                     new_peak, new_load_block = block_load[block], block
-                    before_rest = before_top - chip_cost[chips] - linear
-                    change = (
-                        top_cost(
-                            step_cost[chips],
-                            per_link,
-                            per_peak,
-                            rate,
-                            compute_s,
-                            local_link_s,
-                            floor_s,
-                            floor_peak,
-                            adds_barrier,
-                            barrier_s[chips],
-                            new_s,
-                            new_peak,
-                        )
-                        - before_rest
-                    )
-                    possible = change <= step_limit
+                    new_sum_s, new_sum_peak = sum_s, sum_peak
+                    if not is_soft:
+                        change = top_cost(top, step_cost[chips], barrier_s[chips], new_s, new_peak) - rest
+                        possible = change <= step_limit
                     for k in range(n_dirty):
                         block = dirty[k]
                         touched[block] = False
@@ -421,7 +379,12 @@ def walk(
                             running += difference[slot]
                             difference[slot] = 0.0
                             change_of[slot] = running
-                            loaded = load[slot] + running
+                            was = load[slot]
+                            loaded = was + running
+                            if is_soft:
+                                of_unit = seconds[slot] * unit_s
+                                new_sum_s += _power(loaded * of_unit) - _power(was * of_unit)
+                                new_sum_peak += _power(loaded * unit) - _power(was * unit)
                             if loaded > most:
                                 most = loaded
                             if loaded * seconds[slot] > time:
@@ -433,25 +396,16 @@ def walk(
                                 new_s, new_time_block = time, block
                             if most > new_peak:
                                 new_peak, new_load_block = most, block
-                            change = (
-                                top_cost(
-                                    step_cost[chips],
-                                    per_link,
-                                    per_peak,
-                                    rate,
-                                    compute_s,
-                                    local_link_s,
-                                    floor_s,
-                                    floor_peak,
-                                    adds_barrier,
-                                    barrier_s[chips],
-                                    new_s,
-                                    new_peak,
-                                )
-                                - before_rest
-                            )
-                            possible = change <= step_limit
+                            if not is_soft:
+                                change = top_cost(top, step_cost[chips], barrier_s[chips], new_s, new_peak) - rest
+                                possible = change <= step_limit
+                    if is_soft:
+                        soft_s = norm_s * max(new_sum_s, 0.0) ** (1.0 / NORM)
+                        soft_peak = norm_peak * max(new_sum_peak, 0.0) ** (1.0 / NORM)
+                        change = top_cost(top, step_cost[chips], barrier_s[chips], soft_s, soft_peak) - rest
+                        possible = change <= step_limit
                     if possible:
+                        sum_s, sum_peak = new_sum_s, new_sum_peak
                         mesh_s, peak, time_block, load_block = new_s, new_peak, new_time_block, new_load_block
                         for k in range(n_dirty):
                             block = dirty[k]
@@ -466,11 +420,16 @@ def walk(
                             if load[slot] > load[load_slot]:
                                 load_slot = slot
                 if possible:
-                    if unsaved and change > 0.0:
+                    judged += change
+                    linear_now += linear
+                    new_cost = judged
+                    if is_soft:
+                        new_cost = linear_now + chip_cost[chips]
+                        new_cost += top_cost(top, step_cost[chips], barrier_s[chips], mesh_s, peak)
+                    if unsaved and new_cost > cost_now:
                         best_place[:] = place
                         unsaved = False
-                    cost_now += change
-                    linear_now += linear
+                    cost_now = new_cost
                     n_chips = chips
                     x[w], y[w] = xb, yb
                     if o >= 0:

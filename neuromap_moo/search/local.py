@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from neuromap_moo import moves
 from neuromap_moo.heuristics import slowest_slice_s
-from neuromap_moo.moves import Cost, Graph, State
+from neuromap_moo.moves import Cost, Graph, State, Top
 from neuromap_moo.partition import LOADS, AnyPartitioner
 from neuromap_moo.rules import Rules
 from neuromap_moo.system import System
@@ -36,19 +36,18 @@ SAMPLES = 32
 #: Placement moves between two proposals to cut layers anew.
 ROUND = 1000
 
+#: Part of a run, the hotter one, through which moves are judged by norms over all links; then the busiest link counts.
+SOFT_PART = 0.6
+
 #: Last temperature of a run, as a share of the mean change by a random exchange.
 COLD = 3e-4
 
 
 class Aim(NamedTuple):
-    """What a run minimises: weights (m,) of the minimised objectives, with floors from where on less is worth nothing.
-
-    Times below `floor_s` and peaks below `floor_peak` count as these.
-    """
+    """What a run minimises: weights (m,) of the minimised objectives. How it judges moves: see moves.Cost."""
 
     weights: tuple[float, ...]
-    floor_s: float = 0.0
-    floor_peak: float = 0.0
+    is_soft: bool = False  # through SOFT_PART of a run
 
 
 class Cut(NamedTuple):
@@ -144,14 +143,15 @@ class Workbench:
             looks_at_links=bool(step.any() or total["rate"] or total["link"] or total["peak"]),
             chip=total["chips"] * chips + total["barrier"] * board.barrier_s + total["constant"],
             step=step,
-            per_link=total["link"],
-            per_peak=total["peak"],
-            rate=total["rate"],
-            compute_s=compute,
-            local_link_s=local * price("message_bits"),
-            floor_s=aim.floor_s,
-            floor_peak=aim.floor_peak,
-            adds_barrier=self.system.combine == "max_plus_barrier",
+            top=Top(
+                per_link=total["link"],
+                per_peak=total["peak"],
+                rate=total["rate"],
+                compute_s=compute,
+                local_link_s=local * price("message_bits"),
+                adds_barrier=self.system.combine == "max_plus_barrier",
+            ),
+            is_soft=aim.is_soft,
         )
 
     def _terms(self, column: str, cut: Cut) -> dict[str, float]:
@@ -214,7 +214,7 @@ class AnnealingRun:
         return self.done >= self.total
 
 
-def price(problem: MappingProblem, aim: Aim, genome: IntArray) -> float:
+def cost_of(problem: MappingProblem, aim: Aim, genome: IntArray) -> float:
     """Return what a genotype (V,) costs under an aim."""
     bench = problem.workbench
     k, place = problem.encoding.split(genome)
@@ -264,12 +264,14 @@ def advance(problem: MappingProblem, run: AnnealingRun, n_moves: int, rng: np.ra
     moves.put(board, cut.graph, cost, state, run.place)
     cooling = (run.last_temperature / run.first_temperature) ** (1.0 / run.total)
     fixed = problem.encoding.has_fixed_partition
+    in_rounds = not fixed or (run.aim.is_soft and cost.looks_at_links)
     n_moves = min(n_moves, run.total - run.done)
     made = looked = 0
     walked = np.empty_like(run.place)
     while made < n_moves:
-        n = n_moves - made if fixed else min(n_moves - made, ROUND)
+        n = min(n_moves - made, ROUND) if in_rounds else n_moves - made
         temperature = run.first_temperature * cooling ** (run.done + made)
+        cost = cost._replace(is_soft=run.aim.is_soft and run.done + made < SOFT_PART * run.total)
         done, seen, best = walk(
             rng, board, cut.graph, cost, state, n, temperature, temperature * cooling**n, NO_MOVES, walked
         )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo.search.encoding import Genomes
-from neuromap_moo.search.local import Aim, AnnealingRun, advance, price, start_run
+from neuromap_moo.search.local import Aim, AnnealingRun, advance, cost_of, start_run
 
 if TYPE_CHECKING:
     from neuromap_moo.search.problem import MappingProblem
@@ -24,10 +24,7 @@ END_SHARE = 0.4
 END_PART, MOST_RUNS, SHORTEST = 0.2, 20, 10_000
 
 #: First temperatures (see start_run).
-HEATS = (0.2, 0.1, 0.05, 0.02)
-
-#: How many runs between the ends are held by the times of a mapping of the archive, and how hard.
-BOUNDED_SHARE, BOUND_WEIGHT = 0.5, 5.0
+HEATS = (0.2, 0.1, 0.05)
 
 #: Through the second half of a run, when it is no longer hot, this many mappings that it meets are evaluated; they take
 #: at most this share of a generation.
@@ -36,14 +33,11 @@ SNAPSHOTS, SNAPSHOT_SHARE = 10, 0.5
 #: Weight of all other objectives in a run towards one end.
 TIE_BREAK = 1e-3
 
-#: Objectives that the slowest link holds back.
-TIMES = ("latency_s", "step_time_s", "throughput_hz", "t_link_s")
-PEAK = "peak_link_messages"
-
 #: Rough work of one evaluation, one move and one look at links, with what they grow by: per edge of the core graph,
 #: per neighbour of a slice. Only ratios count, and only for how the budget is shared; measured on one machine
 #: (benchmarks/evaluation.py), they are constants here so that a search depends on nothing but its seed.
 EVALUATION_S, EVALUATION_EDGE_S = 130e-6, 20e-9
+COSTING = 0.25  # of that work, for one more candidate for a start
 MOVE_S, MOVE_NEIGHBOUR_S = 80e-9, 8e-9
 LOOK_S, LOOK_NEIGHBOUR_S = 300e-9, 40e-9
 
@@ -82,12 +76,13 @@ class LocalSearch:
             self.tally = np.zeros((problem.n_obj + 1, 3))
         results: list[Genomes] = []
         snapshots: list[Genomes] = []
-        self.owed_s += n_evaluations * self._evaluation_s(problem) * self.share / (1.0 - self.share)
+        evaluation_s = self._evaluation_s(problem, self.archive[0][0])
+        self.owed_s += n_evaluations * evaluation_s * self.share / (1.0 - self.share)
         while self.owed_s > 0.0 and len(results) < n_evaluations:
             if self.run is None:
                 self.run = self._next_run(problem, *self.archive, rng)
             move_s, look_s = self._work(problem, self.run.cores_per_layer)
-            n_moves = 1 + int(self.owed_s / (move_s + look_s))
+            n_moves = 1 + max(0, int(self.owed_s / (move_s + look_s)))
             if 2 * self.run.done >= self.run.total:
                 n_moves = min(n_moves, 1 + self.run.total // (2 * SNAPSHOTS))
             made, looked = advance(problem, self.run, n_moves, rng)
@@ -105,8 +100,10 @@ class LocalSearch:
         room = min(n_evaluations - len(results), int(SNAPSHOT_SHARE * n_evaluations))
         return results + snapshots[len(snapshots) - min(room, len(snapshots)) :]
 
-    def _evaluation_s(self, problem: MappingProblem) -> float:
-        edges, _ = self._size(problem, problem.encoding.split(self.archive[0][0])[0])
+    @classmethod
+    def _evaluation_s(cls, problem: MappingProblem, genome: Genomes) -> float:
+        """Work of the evaluation of a genotype (V,), and of making it."""
+        edges, _ = cls._size(problem, problem.encoding.split(genome)[0])
         return EVALUATION_S + EVALUATION_EDGE_S * edges
 
     @classmethod
@@ -128,49 +125,35 @@ class LocalSearch:
         self.towards = int(np.argmin(self.tally[:, 2] / shares)) if m > 1 else 0
         low, high = F.min(axis=0), F.max(axis=0)
         span = np.where(high > low, high - low, np.abs(problem.reference_point))
-        floors = np.full(m, -np.inf)
-        bounded = [i for i, name in enumerate(problem.objectives) if name in (*TIMES, PEAK)]
         if self.towards < m:
-            weights = np.eye(m)[self.towards]
-            part = END_PART
+            weights, part = np.eye(m)[self.towards], END_PART
         else:
-            # Along a weighted sum, or: no slower than a mapping of the archive, and better in the rest.
-            weights = rng.dirichlet(np.ones(m))
-            if bounded and rng.random() < BOUNDED_SHARE:
-                floors[bounded] = F[rng.integers(len(F)), bounded]
-                weights[bounded] = BOUND_WEIGHT
-            part = 1.0 / (1.0 / END_PART + min(len(F), MOST_RUNS))
+            weights, part = rng.dirichlet(np.ones(m)), 1.0 / (1.0 / END_PART + min(len(F), MOST_RUNS))
         weights /= span
-        best = X[int((np.maximum(F, floors) @ weights).argmin())]
+        best = X[int((F @ weights).argmin())]
         cut = problem.workbench.cut(problem.encoding.split(best)[0])
         if self.towards < m and problem.workbench.cost(cut, Aim(tuple(weights.tolist()))).looks_at_links:
             # Where links need not be looked at, a move is so much quicker that this is worth more than breaking ties.
             weights = np.maximum(weights, TIE_BREAK / span)
-        floor_s = floor_peak = 0.0
-        for i in bounded:
-            if np.isfinite(floors[i]) and problem.objectives[i] == PEAK:
-                floor_peak = float(floors[i])
-            elif np.isfinite(floors[i]):
-                floor_s = max(floor_s, problem.step_time_s(i, float(floors[i])))
-        aim = Aim(tuple(weights.tolist()), floor_s, floor_peak)
+        aim = Aim(tuple(weights.tolist()), is_soft=True)
         move_s, look_s = self._work(problem, cut.cores_per_layer)
         moves, looks, _ = self.tally[self.towards]
         total = part * self.tally[:, 2].sum() / (move_s + look_s * (looks / moves if moves else 1.0))
-        total = max(SHORTEST, int(total))
-        start = self._start(problem, aim, best, total, rng)
-        return start_run(problem, aim, start, total, float(rng.choice(HEATS)), rng)
+        n_moves = max(SHORTEST, int(total))
+        start = self._start(problem, aim, best, n_moves, rng)
+        return start_run(problem, aim, start, n_moves, float(rng.choice(HEATS)), rng)
 
     def _start(
-        self, problem: MappingProblem, aim: Aim, best: Genomes, total: int, rng: np.random.Generator
+        self, problem: MappingProblem, aim: Aim, best: Genomes, n_moves: int, rng: np.random.Generator
     ) -> Genomes:
-        """Draw the genotype (V,) from which a run of `total` moves starts; `best` is the archive's for its aim."""
+        """Draw the genotype (V,) from which a run of `n_moves` starts; `best` is the archive's for its aim."""
         self.takes = -1
-        n = len(self.pool) * SHORTEST // total
+        n = len(self.pool) * SHORTEST // n_moves
         if n <= 1:
             return best
-        prices = [price(problem, aim, genome) for genome in (*self.pool, best)]
-        self.owed_s -= len(prices) * self._evaluation_s(problem) / 4  # a put is so much less than an evaluation
-        order = np.argsort(prices, kind="stable")
+        costs = [cost_of(problem, aim, genome) for genome in (*self.pool, best)]
+        self.owed_s -= len(costs) * self._evaluation_s(problem, best) * COSTING
+        order = np.argsort(costs, kind="stable")
         chosen = int(rng.choice(order[:n]))
         self.takes = chosen if chosen < len(self.pool) else int(order[order < len(self.pool)][-1])
         return best if chosen == len(self.pool) else self.pool[chosen].copy()

@@ -43,7 +43,7 @@ REFERENCE_FACTOR, MARGIN = 1.5, 1.1
 N_BALANCED_SEEDS = 30
 
 #: Share of a search's work that goes to annealing runs.
-LOCAL_SHARE = 0.8
+LOCAL_SHARE = 0.9
 
 #: Seed of the random layer orders among the baselines: they belong to the problem, not to a run.
 LAYER_ORDER_SEED = 0
@@ -195,13 +195,6 @@ class MappingProblem(Problem):
         ]
         point = np.maximum(*worse)
         return np.where(point != 0, point, 1.0)
-
-    def step_time_s(self, objective: int, value: float) -> float:
-        """Time of one step at a minimised value of objective number `objective`, one that follows from it."""
-        name, steps = self.objectives[objective], self.partitioner.steps_per_inference
-        if name == "latency_s":
-            return value / (steps + self.partitioner.depth - 1)
-        return -1.0 / (steps * value) if name == "throughput_hz" else value
 
     def normalised(self, F: NDArray[np.float64]) -> NDArray[np.float64]:
         """Objectives (n, m) in units of the reference point: it becomes (1, ..., 1); a minimised zero stays 0."""
