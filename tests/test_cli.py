@@ -263,7 +263,7 @@ def test_public_trained_networks_run(name, networks_folder, here, monkeypatch, c
 
 
 def test_killed_three_times_and_started_again_the_front_is_byte_identical(here):
-    arguments = [*SMALL, "budget.evaluations=15000", "output="]
+    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=15000", "output="]
     undisturbed = start(*arguments[:-1], "output=whole", cwd=here)
     assert finish(undisturbed)[0] == 0
     for kill in range(3):
@@ -286,7 +286,7 @@ def test_killed_three_times_and_started_again_the_front_is_byte_identical(here):
 
 
 def test_ctrl_c_saves_everything_and_the_run_goes_on_from_there(here):
-    arguments = [*SMALL, "budget.evaluations=8000"]
+    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=8000"]
     process = start(*arguments, "output=run", cwd=here)
     while not (here / "run" / "checkpoint.pkl").exists():
         assert process.poll() is None
@@ -344,7 +344,7 @@ def test_progress_is_a_live_bar_on_a_terminal(here):
 
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    command = [sys.executable, "-m", "neuromap_moo", *SMALL, "budget.evaluations=3000"]
+    command = [sys.executable, "-m", "neuromap_moo", *SMALL, "algorithm.local_share=0.5", "budget.evaluations=3000"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
     process = subprocess.Popen(command, cwd=here, env=environment, stdout=subprocess.DEVNULL, stderr=end)
     os.close(end)
@@ -502,7 +502,7 @@ def test_systems_that_are_no_mesh_run_and_are_scored_again(arguments, cores, her
 
 
 def test_a_second_process_is_kept_out_of_a_folder_at_work(here):
-    arguments = [*SMALL, "budget.evaluations=15000", "output=run"]
+    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=15000", "output=run"]
     first = start(*arguments, cwd=here)
     while not (here / "run" / "checkpoint.pkl").exists():
         assert first.poll() is None

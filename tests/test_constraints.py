@@ -280,7 +280,7 @@ def test_the_front_is_that_of_all_legal_placements(constraints):
     F = problem.evaluator.evaluate(nm.mapping.stack(legal))
     F = np.stack([F[name] for name in problem.objectives], axis=1)
     expected = np.unique(F[non_dominated_rows(F)], axis=0)
-    run = nm.search(problem, evaluations=1200, options={"population": 20})
+    run = nm.search(problem, evaluations=1200, options={"population": 20, "local_share": 0.5})
     assert np.unique(run.front.objectives, axis=0) == pytest.approx(expected)
 
 

@@ -359,7 +359,7 @@ def test_what_annealing_runs_come_to_takes_the_first_rows_and_is_nobody_elses(pr
     assert (children.get("crossover") == NOBODY).tolist() == [True] * n + [False] * (8 - n)
 
 
-@pytest.mark.parametrize("local_share", [0.0, 0.8])
+@pytest.mark.parametrize("local_share", [0.0, 0.5])
 def test_labels_follow_their_mappings_into_the_archive(problem, local_share):
     three = nm.MappingProblem(problem.network, problem.system, ("throughput_hz", "energy_j", "message_hops"))
     seen = {}

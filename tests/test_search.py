@@ -35,6 +35,11 @@ OBJECTIVES = (
 )
 
 
+#: Options under which a few hundred evaluations take little time: less annealing between them, or within one.
+QUICK = {name: {"local_share": 0.5} for name in ALGORITHMS if name not in ("random", "es")}
+QUICK |= {"random": {}, "es": {}, "annealing": {"snapshot_moves": 200, "run_moves": 3000}}
+
+
 @pytest.fixture(scope="module")
 def network():
     return nm.sparse_mlp([64, 96, 96, 32], 0.3, seed=1)
@@ -61,7 +66,7 @@ class TestConformance:
 
     def test_budget_is_exact_and_every_mapping_legal_and_non_dominated(self, network, system, algorithm, objectives):
         problem = nm.MappingProblem(network, system, objectives)
-        result = search_mappings(problem, algorithm, budget=Budget(537), seed=3, keep_evaluations=True)
+        result = search_mappings(problem, algorithm, QUICK[algorithm], Budget(537), seed=3, keep_evaluations=True)
         assert result.evaluations == 537
         assert result.ended == "evaluations"
         assert len(result.evaluated["objectives"]) == len(result.evaluated["cores_per_layer"]) == 537
@@ -77,7 +82,8 @@ class TestConformance:
     def test_same_seed_same_result_and_another_seed_another(self, network, system, algorithm, objectives):
         problem = nm.MappingProblem(network, system, objectives)
         first, again, other = (
-            search_mappings(problem, algorithm, budget=Budget(400), seed=s, keep_evaluations=True) for s in (1, 1, 2)
+            search_mappings(problem, algorithm, QUICK[algorithm], Budget(400), seed=s, keep_evaluations=True)
+            for s in (1, 1, 2)
         )
         assert first.mappings == again.mappings
         assert np.array_equal(np.delete(first.history, 1, axis=1), np.delete(again.history, 1, axis=1))
@@ -85,15 +91,16 @@ class TestConformance:
 
     def test_a_resumed_search_ends_like_an_unbroken_one(self, network, system, algorithm, objectives, tmp_path):
         problem = nm.MappingProblem(network, system, objectives)
-        budget = Budget(600)
-        whole = search_mappings(problem, algorithm, budget=budget, seed=4, keep_evaluations=True)
+        options, budget = QUICK[algorithm], Budget(600)
+        whole = search_mappings(problem, algorithm, options, budget, seed=4, keep_evaluations=True)
         checkpoint = tmp_path / "checkpoint.pkl"
         for _ in range(2):
             calls = itertools.count()
             part = search_mappings(
                 nm.MappingProblem(network, system, objectives),
                 algorithm,
-                budget=budget,
+                options,
+                budget,
                 seed=4,
                 checkpoint=checkpoint,
                 keep_evaluations=True,
@@ -101,7 +108,9 @@ class TestConformance:
             )
             assert part.ended == ""
             assert part.evaluations < 600
-        rest = search_mappings(problem, algorithm, budget=budget, seed=4, checkpoint=checkpoint, keep_evaluations=True)
+        rest = search_mappings(
+            problem, algorithm, options, budget, seed=4, checkpoint=checkpoint, keep_evaluations=True
+        )
         assert rest.mappings == whole.mappings
         assert np.array_equal(rest.evaluated["objectives"], whole.evaluated["objectives"])
         assert np.array_equal(np.delete(rest.history, 1, axis=1), np.delete(whole.history, 1, axis=1))
@@ -120,7 +129,7 @@ class TestEveryAlgorithm:
         # pymoo makes a generator without a seed where none is handed on: one that cannot be drawn from shows its use.
         monkeypatch.setattr(np.random, "default_rng", lambda seed=None: object() if seed is None else seeded(seed))
         before = global_states()
-        search_mappings(problem, algorithm, budget=Budget(450), seed=0)
+        search_mappings(problem, algorithm, QUICK[algorithm], Budget(450), seed=0)
         assert global_states() == before
 
     def test_two_of_a_kind_share_nothing(self, problem, algorithm):
@@ -158,7 +167,7 @@ class TestEveryAlgorithm:
         problem = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), one_latency, objectives)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            result = search_mappings(problem, algorithm, budget=Budget(1030), seed=0)
+            result = search_mappings(problem, algorithm, QUICK[algorithm], Budget(1030), seed=0)
         assert result.evaluations == 1030
         everything = [nm.Mapping([1] * 4, placement) for placement in itertools.permutations(range(6), 4)]
         F = round_significant(minimised(problem.evaluate_mappings(everything), objectives))
@@ -288,7 +297,7 @@ def test_search_returns_exactly_the_brute_force_front_of_six_slices(algorithm, o
         F = round_significant(minimised(problem.evaluate_mappings(everything), objectives))
         front = np.unique(F[moocore.is_nondominated(F)], axis=0)
         evaluations = 4000 if algorithm in ("random", "es") else 1500
-        options = {"snapshot_moves": 50, "run_moves": 1000} if algorithm == "annealing" else {}
+        options = {"snapshot_moves": 50, "run_moves": 1000} if algorithm == "annealing" else QUICK[algorithm]
         run = nm.search(problem, algorithm, evaluations=evaluations, seed=seed, options=options)
         if algorithm == "annealing":  # weighted sums lead to the ends, and to what bulges out between them
             assert run.front.objectives.min(axis=0) == pytest.approx(front.min(axis=0), rel=1e-9), f"graph {seed}"
@@ -302,7 +311,7 @@ def test_search_returns_exactly_the_brute_force_front_of_six_slices(algorithm, o
 
 def test_search_beats_every_baseline_at_both_ends():
     problem = nm.MappingProblem(nm.sparse_mlp([1024, 2048, 1024, 512], 0.05), nm.load_system("loihi2"))
-    run = nm.search(problem, evaluations=6000, seed=0)
+    run = nm.search(problem, evaluations=1500, seed=0)
     for gain in run.summary()["best"].values():
         assert gain["reduction_vs_best_baseline"] > 0
     assert run.summary()["best"]["latency_s"]["reduction_vs_vendor_default"] > 0.3
@@ -311,7 +320,7 @@ def test_search_beats_every_baseline_at_both_ends():
 
 
 def test_hypervolume_never_falls_and_ends_as_the_front_has_it(problem):
-    run = nm.search(problem, evaluations=1500, seed=5)
+    run = nm.search(problem, evaluations=1500, seed=5, options=QUICK["nsga2"])
     history = run.history
     assert (np.diff(history[:, 2]) >= 0).all()
     assert history[-1, 2] == pytest.approx(run.hypervolume, rel=1e-9)
@@ -328,7 +337,7 @@ def test_initial_population_holds_the_baselines(problem):
 
 
 def test_a_front_never_holds_the_same_objectives_twice(problem):
-    F = values(search_mappings(problem, budget=Budget(2000), seed=1), problem)
+    F = values(search_mappings(problem, options=QUICK["nsga2"], budget=Budget(2000), seed=1), problem)
     assert len(np.unique(round_significant(F), axis=0)) == len(F)
 
 
@@ -348,7 +357,7 @@ def test_a_mapping_without_a_finite_objective_ends_the_search_with_a_reason(prob
 def test_every_objective_of_a_front_lies_within_the_reference_point(network, system):
     for other in ("cores_used", "messages", "message_hops"):
         problem = nm.MappingProblem(network, system, ("latency_s", other))
-        run = nm.search(problem, evaluations=1000)
+        run = nm.search(problem, evaluations=1000, options=QUICK["nsga2"])
         inside = (problem.normalised(minimised(run.front.table, problem.objectives)) < 1).all(axis=1)
         assert inside.mean() > 0.8, other
 
@@ -373,7 +382,7 @@ def test_wall_clock_budget_ends_the_search(problem):
 def test_a_tiny_space_ends_as_exhausted(algorithm):
     graph = nx.DiGraph([("a", "b", {"messages": 1.0})])
     problem = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), nm.mesh_system(2, 1))
-    result = search_mappings(problem, algorithm, budget=Budget(1000), seed=0)
+    result = search_mappings(problem, algorithm, QUICK[algorithm], Budget(1000), seed=0)
     assert result.ended == "exhausted"
     assert len(result.mappings) == 1
 
