@@ -56,13 +56,17 @@ class LocalSearch:
     def __init__(self, share: float, pool: Genomes) -> None:
         self.share = share
         self.pool = pool.copy()
-        self.moves = 0
         self.archive: tuple[Genomes, FloatArray] | None = None
         self.run: AnnealingRun | None = None
         self.towards = 0  # objective whose end the run goes to; m: between the ends
         self.takes = -1  # place in the pool that the run's result takes, -1 for none
         self.tally = np.zeros((0, 3))  # (m + 1, 3) moves, looks at links and work by `towards`
         self.owed_s = 0.0  # of the share, by the rough work above
+
+    @property
+    def moves(self) -> int:
+        """Incremental moves made so far."""
+        return int(self.tally[:, 0].sum())
 
     def observe(self, X: Genomes, F: FloatArray) -> None:
         """Take the archive: genotypes (n, V) and minimised objectives (n, m)."""
@@ -89,7 +93,6 @@ class LocalSearch:
             work_s = made * move_s + looked * look_s
             self.owed_s -= work_s
             self.tally[self.towards] += made, looked, work_s
-            self.moves += made
             if self.run.ended:
                 results.append(problem.encoding.join(*self.run.best))
                 if self.takes >= 0:
