@@ -189,8 +189,10 @@ def _energies(system: System) -> FloatArray:
     """Return the link energy of a message from router to router, (R, R)."""
     start, first, stop = system.routes
     total = np.concatenate([[0.0], np.cumsum(system.per_link("e_link_j"))])
-    joules: FloatArray = np.concatenate([[0.0], np.cumsum(total[stop] - total[first])])
-    return np.reshape(joules[start[1:]] - joules[start[:-1]], (system.n_routers, system.n_routers))
+    # Summed route by route: differences of one running sum over all routes would lose digits on large systems.
+    along = np.append(total[stop] - total[first], 0.0)
+    joules: FloatArray = np.add.reduceat(along, np.minimum(start[:-1], first.size))
+    return np.reshape(np.where(np.diff(start) > 0, joules, 0.0), (system.n_routers, system.n_routers))
 
 
 def _by_axis(table: FloatArray, x: IntArray, y: IntArray) -> tuple[FloatArray, FloatArray]:

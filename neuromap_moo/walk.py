@@ -85,13 +85,8 @@ def walk(
     touched, block_time, block_load = state.touched, state.block_time, state.block_load
     chip_slices, sums = state.chip_slices, state.sums
     router, near, first_place, places, chip = board.router, board.near, board.first_place, board.places, board.chip
-    router_x, router_y, is_mesh, block_start, seconds = (
-        board.x,
-        board.y,
-        board.is_mesh,
-        board.block_start,
-        board.seconds,
-    )
+    router_x, router_y, is_mesh = board.x, board.y, board.is_mesh
+    block_start, seconds = board.block_start, board.seconds
     piece_start, piece_first, piece_stop = board.piece_start, board.piece_first, board.piece_stop
     piece_block, barrier_s = board.piece_block, board.barrier_s
     allowed, stays, is_restricted = board.allowed, board.stays, board.is_restricted
