@@ -26,6 +26,7 @@ HISTORY_HEAD = "| date | version | instances | s x seeds |"
 
 #: What the project promises of its default search.
 END_TOLERANCE, GRID_SECONDS, GRID_SHARE, QAP_SECONDS, QAP_TOLERANCE, STOCK_FACTOR = 1.01, 15.0, 0.7, 6.0, 0.005, 2.0
+STOCK_INSTANCES = ("placement_120", "grid_120_links", "blocks_120_links", "er_120_links")
 
 Criterion = tuple[str, str, str]  # name, verdict, what was found
 
@@ -255,7 +256,7 @@ def acceptance(summary: Summary) -> list[Criterion]:
             found.append(_planted(summary, name))
         if INSTANCES[name].family == "qap":
             found.append(_qap(summary, name))
-        if name == "placement_120":
+        if name in STOCK_INSTANCES:
             found.append(_stock(summary, name))
     return found
 

@@ -66,7 +66,7 @@ def benchmark(name: str, folder: Path | None = None) -> Benchmark:
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"benchmark '{name}': '{own}' is damaged ({error!r}); install the package again") from error
     optimum = None
-    if built.planted is not None:
+    if built.planted is not None and len(instance.objectives) == 1:
         optimum = float(minimised(problem.evaluate_mappings([built.planted]), instance.objectives)[0, 0])
     F = minimised(columns, instance.objectives)
     return Benchmark(name, instance.description, problem, F, front, reference, optimum, built.planted)

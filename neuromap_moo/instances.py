@@ -40,7 +40,7 @@ BLOCKS = {(1, 2): 1, (2, 1): 1, (2, 2): 8, (2, 3): 25, (3, 2): 25, (3, 3): 72}
 
 @dataclass(frozen=True)
 class Built:
-    """What a generator returns; `planted` is a placement whose objectives no other can beat, where one is known."""
+    """What a generator returns; `planted` is a placement that no other beats in message_hops, where one is known."""
 
     network: Network | CoreGraph
     system: System
@@ -248,6 +248,9 @@ INSTANCES: dict[str, Instance] = {
         _of("flows_30", "qap", HOPS, dense_flows, 6, 5, about="dense random flows on a 6x5 mesh, as in nug30"),
         _of("flows_64", "qap", HOPS, dense_flows, 8, 8, about="dense random flows on an 8x8 mesh, as in sko64"),
         _of("er_120", "random_graph", HOPS, random_graph, 12, 10, 6, about="a random graph of mean degree 6 on 12x10"),
+        _of("grid_120_links", "placement", LINKS, planted_grid, 12, 10, about="grid_120 with its busiest link"),
+        _of("blocks_120_links", "placement", LINKS, planted_blocks, 12, 10, about="overlaid blocks on a 12x10 mesh"),
+        _of("er_120_links", "placement", LINKS, random_graph, 12, 10, 6, about="er_120 with its busiest link"),
     )
 }  # fmt: skip
 
