@@ -66,7 +66,6 @@ NETWORKS = {
     ),
     "file": (load_network, ("path", "activity", "activity_sigma", "steps_per_inference", "seed")),
 }
-EVALUATORS = ("analytic",)
 
 #: What task=evaluate takes from the run unless the command line names it.
 GROUPS = ("network", "system", "constraints", "evaluator", "objectives", "name")
@@ -116,10 +115,6 @@ class Settings:
         _only(config["budget"], [f.name for f in fields(Budget)], "budget.")
         if config["run"] is not None and config["task"] == "optimize":
             raise InputError(f"run: got '{config['run']}' with task=optimize, which does not use it; add task=evaluate")
-        _only(config["evaluator"], ["name"], "evaluator.")
-        if config["evaluator"].get("name") not in EVALUATORS:
-            found = config["evaluator"].get("name")
-            raise InputError(f"evaluator: no '{found}'{did_you_mean(str(found), EVALUATORS)}")
         given = dict(config)
         given |= {
             "name": name,
@@ -216,7 +211,7 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
     _say(f"preparing {settings.name} (the first run on a machine also compiles, for about 15 s)")
     network = build_network(settings.network)
     system = build_system(settings.system)
-    problem = MappingProblem(network, system, settings.objectives, constraints=settings.constraints)
+    problem = MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
     folder = _folder(settings)
     fingerprint = fingerprint_of(problem, algorithm, options, settings.budget, settings.seed, settings.keep_evaluations)
     with _alone_in(folder):
@@ -263,7 +258,7 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
     _as_it_was({"constraints": None, **earlier}, resolved)
     settings = Settings.of(resolved)
     network, system = build_network(settings.network), build_system(settings.system)
-    problem = MappingProblem(network, system, settings.objectives, constraints=settings.constraints)
+    problem = MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
     folder = _folder(settings)
     if folder.resolve() == source.resolve():
         raise InputError(f"output '{folder}': is the run itself; choose another output")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError
-from neuromap_moo.evaluate import COLUMNS, MAXIMISED, Metrics, minimised
+from neuromap_moo.evaluate import MAXIMISED, Metrics, minimised
 from neuromap_moo.files import whole_file
 from neuromap_moo.mapping import Mapping
 
@@ -80,10 +80,10 @@ def save_table(
     extra = dict(extra or {})
     if front.notes:
         extra["note"] = front.notes
-    columns = [*(front.table[c] for c in COLUMNS), *extra.values()]
+    columns = [*front.table.values(), *extra.values()]
     with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
-        writer.writerow([id_column, *COLUMNS, *extra])
+        writer.writerow([id_column, *front.table, *extra])
         for i, name in enumerate(front.ids):
             writer.writerow([name, *(_text(v[i]) for v in columns)])
 

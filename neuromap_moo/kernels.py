@@ -59,6 +59,34 @@ def count_sparse(
 
 
 @njit(cache=True, nogil=True)
+def rows_sparse(
+    indptr: NDArray[np.int64], indices: IntArray, slice_of_target: IntArray
+) -> tuple[NDArray[np.int64], IntArray, IntArray]:
+    """Return which slices each source neuron reaches, and with how many synapses; O(synapses).
+
+    Neuron i reaches slices[start[i]:start[i + 1]], ascending. Returns start (n_source + 1,), slices and synapses (E,).
+    """
+    n_source = indptr.size - 1
+    start = np.zeros(n_source + 1, dtype=np.int64)
+    for i in range(n_source):
+        start[i + 1] = start[i]
+        for at in range(indptr[i], indptr[i + 1]):
+            if at == indptr[i] or slice_of_target[indices[at]] != slice_of_target[indices[at - 1]]:
+                start[i + 1] += 1
+    slices = np.empty(start[-1], dtype=np.int32)
+    synapses = np.zeros(start[-1], dtype=np.int32)
+    for i in range(n_source):
+        e = start[i] - 1
+        for at in range(indptr[i], indptr[i + 1]):
+            c = slice_of_target[indices[at]]
+            if at == indptr[i] or c != slices[e]:
+                e += 1
+                slices[e] = c
+            synapses[e] += 1
+    return start, slices, synapses
+
+
+@njit(cache=True, nogil=True)
 def largest_window_words(
     column_start: NDArray[np.int64], rows: IntArray, n_source: int, window: int, words_of: NDArray[np.int64]
 ) -> int:
@@ -240,6 +268,38 @@ def traffic(
                 chip_used[chip_of_router[router[s]]] = True
         out[i, 5] = chip_used.sum()
     return out
+
+
+@njit(cache=True, nogil=True)
+def tree_loads(
+    first: NDArray[np.int64],
+    start: NDArray[np.int64],
+    dest: NDArray[np.int64],
+    activity: FloatArray,
+    router: IntArray,
+    next_link: IntArray,
+    link_target: IntArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Messages on each link (n_links,) and sent by each slice (S,), where the routes of a neuron share copies.
+
+    Neuron i, in slice b for first[b] <= i < first[b + 1], sends to the slices dest[start[i]:start[i + 1]]: one message
+    over each link that a route to any of them takes. O(destinations * hops).
+    """
+    loads, sent = np.zeros(link_target.size), np.zeros(first.size - 1)
+    last = np.full(link_target.size, -1)  # neuron counted last on each link
+    for b in range(sent.size):
+        for i in range(first[b], first[b + 1]):
+            if activity[i] > 0.0 and start[i + 1] > start[i]:
+                sent[b] += activity[i]
+                for e in range(start[i], start[i + 1]):
+                    here, there = router[b], router[dest[e]]
+                    while here != there:
+                        link = next_link[here, there]
+                        if last[link] != i:
+                            last[link] = i
+                            loads[link] += activity[i]
+                        here = link_target[link]
+    return loads, sent
 
 
 @njit(cache=True, nogil=True)

@@ -56,6 +56,14 @@ class SliceCounts(NamedTuple):
     words: NDArray[np.int64]  #: (k,) 64-bit words stored
 
 
+class SliceRows(NamedTuple):
+    """What each source neuron of one projection sends where: neuron i reaches slices[start[i]:start[i + 1]]."""
+
+    start: NDArray[np.int64]  #: (n_source + 1,)
+    slices: NDArray[np.int32]  #: (E,) of the target layer, ascending for each neuron
+    synapses: NDArray[np.int32]  #: (E,) of the neuron into the slice
+
+
 def _frozen(where: str, given: Any, dtype: type[np.generic]) -> NDArray[Any]:
     """Return a read-only copy as `dtype`; raise InputError where that would change a value."""
     array = np.asarray(given)
@@ -138,6 +146,11 @@ class Sparse:
             )
         )
 
+    def rows(self, target_bounds: NDArray[np.int64]) -> SliceRows:
+        """Return what each source neuron sends to the slices between `target_bounds` (k + 1,)."""
+        slice_of_target = np.repeat(np.arange(target_bounds.size - 1, dtype=np.int32), np.diff(target_bounds))
+        return SliceRows(*kernels.rows_sparse(self.indptr, self.indices, slice_of_target))
+
     def window_words(self, weight_bits: int, window: int) -> int:
         """Most words that any `window` neighbouring target neurons take, wherever they begin."""
         columns = self._by_target
@@ -179,6 +192,12 @@ class Dense:
         reach = np.ones((self.n_source, sizes.size), dtype=np.bool_)
         synops, reads = (np.asarray(total * x, dtype=np.float64) for x in (sizes, words))
         return SliceCounts(reach, synops, reads, self.n_source * words)
+
+    def rows(self, target_bounds: NDArray[np.int64]) -> SliceRows:
+        """Return what each source neuron sends to the slices between `target_bounds` (k + 1,): the same for all."""
+        k, sizes = target_bounds.size - 1, np.diff(target_bounds).astype(np.int32)
+        slices = np.tile(np.arange(k, dtype=np.int32), self.n_source)
+        return SliceRows(np.arange(self.n_source + 1) * k, slices, np.tile(sizes, self.n_source))
 
     def window_words(self, weight_bits: int, window: int) -> int:
         """Most words that any `window` neighbouring target neurons take: the same everywhere."""

@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from neuromap_moo import kernels
 from neuromap_moo.constraints import Constraints
 from neuromap_moo.errors import InputError
-from neuromap_moo.network import Network, SliceCounts
+from neuromap_moo.network import Network, SliceCounts, row_words
 from neuromap_moo.system import System
 
 #: Bytes of tables and message blocks kept, looked at before each population; beyond it all are dropped and counted
 #: anew. What one population needs comes on top.
 CACHE_BYTES = 512 * 2**20
+
+#: Partitions for which it is kept what each neuron sends where.
+KEPT_SENDINGS = 32
 
 #: Columns of CoreGraphs.loads.
 LOADS = (
@@ -156,6 +159,21 @@ class CoreGraphs(NamedTuple):
     loads: NDArray[np.float64]
 
 
+class Sending(NamedTuple):
+    """What each neuron of one partition sends where: E entries, start[i] to start[i + 1] for neuron i of n.
+
+    Neurons are numbered through all slices, those of layer 0 first.
+    """
+
+    first: NDArray[np.int64]  #: (S + 1,) neurons of each slice
+    updates: NDArray[np.float64]  #: (S,) neuron updates of each slice per timestep
+    updated: NDArray[np.float64]  #: (n,) updates of its slice up to and with its own
+    start: NDArray[np.int64]  #: (n + 1,)
+    dest: NDArray[np.int64]  #: (E,) slices
+    words: NDArray[np.float64]  #: (E,) 64-bit words that a message makes the slice read
+    synops: NDArray[np.float64]  #: (E,) synaptic operations of a message
+
+
 class LayerLoads(NamedTuple):
     """What k slices of a layer hold and do per timestep, (k,) each, all incoming projections together.
 
@@ -200,6 +218,7 @@ class Partitioner:
         self._layer_loads: dict[tuple[int, int], LayerLoads] = {}
         self._layer_extremes: dict[tuple[int, int], NDArray[np.float64]] = {}
         self._block_start: dict[tuple[int, int, int], int] = {}
+        self._sendings: dict[tuple[int, ...], Sending] = {}
         self._pool = np.empty(2**16)
         self._pool_used = self._cached_bytes = 0
         self._fits_memory = np.array([self._find_fits(i) for i in range(len(self.layer_names))])
@@ -275,6 +294,45 @@ class Partitioner:
         summed = sum(extremes[:, i, 3:] for i in range(len(self.layer_names)))
         loads = np.concatenate([extremes[:, :, :3].max(axis=1), sums[:, :2], summed, sums[:, 2:]], axis=1)
         return CoreGraphs(edge_start, edge_source, edge_target, messages, loads)
+
+    @cached_property
+    def activity(self) -> NDArray[np.float64]:
+        """(n,) activity of all neurons, as `sending` numbers them."""
+        return np.concatenate([layer.activity for layer in self.network.layers])
+
+    def sending(self, cores_per_layer: Sequence[int] | NDArray[np.int64]) -> Sending:
+        """Return what each neuron sends where in one partition (L,)."""
+        key = tuple(int(k) for k in cores_per_layer)
+        if key not in self._sendings:
+            if len(self._sendings) >= KEPT_SENDINGS:
+                del self._sendings[next(iter(self._sendings))]
+            self._sendings[key] = self._make_sending(key)
+        return self._sendings[key]
+
+    def _make_sending(self, cores_per_layer: tuple[int, ...]) -> Sending:
+        bounds = [slice_bounds(size, k) for size, k in zip(self.layer_sizes, cores_per_layer, strict=True)]
+        first_slice = np.concatenate([[0], np.cumsum(cores_per_layer)])
+        first_neuron = np.concatenate([[0], np.cumsum(self.layer_sizes)])
+        sender, dest, words, synops = ([np.zeros(0, dtype=np.int64)] for _ in range(4))
+        for p, (source, target) in zip(self.network.projections, self._ends, strict=True):
+            rows = p.connectivity.rows(bounds[target])
+            sender.append(np.repeat(first_neuron[source] + np.arange(rows.start.size - 1), np.diff(rows.start)))
+            dest.append(first_slice[target] + rows.slices)
+            words.append(row_words(rows.synapses.astype(np.int64), p.weight_bits))
+            synops.append(rows.synapses.astype(np.int64))
+        senders = np.concatenate(sender)
+        order = np.argsort(senders, kind="stable")  # in the order of the projections
+        sizes = np.concatenate([np.diff(b) for b in bounds])
+        first, n = np.concatenate([[0], np.cumsum(sizes)]), int(first_neuron[-1])
+        return Sending(
+            first=first,
+            updates=sizes.astype(np.float64),
+            updated=(np.arange(n) - np.repeat(first[:-1], sizes) + 1).astype(np.float64),
+            start=np.concatenate([[0], np.cumsum(np.bincount(senders, minlength=n))]),
+            dest=np.concatenate(dest)[order],
+            words=np.concatenate(words)[order].astype(np.float64),
+            synops=np.concatenate(synops)[order].astype(np.float64),
+        )
 
     def vendor_slice_counts(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Cores per layer (L,) by the vendor's rule, and a note where it had to be bent.
@@ -402,6 +460,11 @@ class FixedPartitioner:
         self.depth = graph.depth
         self.topological_order = graph.topological_order
         self.n_cores = system.usable_cores.size
+        if system.copies == "per_route":
+            raise InputError(
+                f"system '{system.name}', copies: per_route needs to know what each neuron sends, and core graph "
+                f"'{graph.name}' does not say; set copies: per_core, or give a network"
+            )
         if graph.n_slices > self.n_cores:
             raise InputError(
                 f"core graph '{graph.name}' has {graph.n_slices} slices, system '{system.name}' has {self.n_cores} "
@@ -433,6 +496,39 @@ class FixedPartitioner:
         none = np.zeros(n_slices, dtype=np.int64)
         graph = self.graph
         return LayerLoads(graph.dendops[own], graph.synops[own], graph.synmem_reads[own], none, self._received[own])
+
+    @property
+    def activity(self) -> NDArray[np.float64]:
+        """(n,) activity of all neurons, as `sending` numbers them."""
+        return self._neurons[1]
+
+    def sending(self, cores_per_layer: Sequence[int] | NDArray[np.int64]) -> Sending:
+        """Take every edge of m messages as ceil(m) neurons of activity m / ceil(m), spread evenly over the updates.
+
+        What a core does per timestep is shared out evenly over the messages that it receives.
+        """
+        return self._neurons[0]
+
+    @cached_property
+    def _neurons(self) -> tuple[Sending, NDArray[np.float64]]:
+        graph = self.graph
+        of_edge = np.ceil(graph.messages).astype(np.int64)
+        edge = np.repeat(np.arange(of_edge.size), of_edge)
+        nth = np.arange(edge.size) - np.repeat(np.cumsum(of_edge) - of_edge, of_edge)
+        when = (nth + 0.5) / of_edge[edge]
+        order = np.lexsort((edge, when, graph.source[edge]))
+        edge, source = edge[order], graph.source[edge][order]
+        dest = graph.target[edge].astype(np.int64)
+        sending = Sending(
+            first=np.concatenate([[0], np.cumsum(np.bincount(source, minlength=graph.n_slices))]),
+            updates=graph.dendops,
+            updated=when[order] * graph.dendops[source],
+            start=np.arange(edge.size + 1),
+            dest=dest,
+            words=graph.synmem_reads[dest] / self._received[dest],
+            synops=graph.synops[dest] / self._received[dest],
+        )
+        return sending, graph.messages[edge] / of_edge[edge]
 
     def vendor_slice_counts(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Return the fixed partition; there is nothing to cut."""

@@ -31,6 +31,7 @@ from neuromap_moo.topology import (
 
 YAML_ENDINGS = (".yaml", ".yml")
 COMBINE = ("max", "max_plus_barrier")
+COPIES = ("per_core", "per_route")
 LINK_CLASSES = (*MESH_CLASSES, "inject", "eject")
 BARRIER = "t_barrier_s"
 
@@ -41,6 +42,7 @@ COST_UNITS = {
     "t_synmem_s": "s",
     "message_bits": "bit",
     **{f"bandwidth_bit_per_s.{c}": "bit/s" for c in LINK_CLASSES},
+    **{f"t_hop_s.{c}": "s" for c in LINK_CLASSES},
     "e_dendop_j": "J",
     "e_synop_j": "J",
     "e_synmem_j": "J",
@@ -72,6 +74,7 @@ class System:
     costs: Mapping[str, Constant]
     masked_cores: Sequence[int] = ()
     combine: str = "max"
+    copies: str = "per_core"
 
     def __post_init__(self) -> None:
         """Check every part; the message names the system and the key."""
@@ -79,8 +82,10 @@ class System:
         object.__setattr__(self, "topology", self.topology.checked(f"{where}, topology"))
         if isinstance(self.masked_cores, str) or not isinstance(self.masked_cores, Iterable):
             raise InputError(f"{where}, masked_cores: expected a list of core ids, got {self.masked_cores!r}")
-        if self.combine not in COMBINE:
-            raise InputError(f"{where}, combine: got '{self.combine}'{did_you_mean(self.combine, COMBINE)}")
+        for key, known in (("combine", COMBINE), ("copies", COPIES)):
+            value = getattr(self, key)
+            if value not in known:
+                raise InputError(f"{where}, {key}: got '{value}'{did_you_mean(str(value), known)}")
         masked = {whole_number(f"{where}, masked_cores", c) for c in self.masked_cores}
         object.__setattr__(self, "masked_cores", tuple(sorted(masked.union(self.topology.missing_cores))))
         bad = [c for c in self.masked_cores if not 0 <= c < self.n_cores]
@@ -109,6 +114,7 @@ class System:
         name: str = "graph",
         masked_cores: Sequence[int] = (),
         combine: str = "max",
+        copies: str = "per_core",
         **costs: float | Mapping[str, float],
     ) -> System:
         """Take a networkx graph as the topology: its nodes are routers 0, 1, ... in node order, its edges links.
@@ -122,7 +128,7 @@ class System:
         """
         where = f"system '{name}'"
         topology = graph_from_networkx(graph, cores_per_router, where)
-        return _with_costs("System.from_networkx", name, topology, masked_cores, combine, costs)
+        return _with_costs("System.from_networkx", name, topology, masked_cores, combine, copies, costs)
 
     def cost(self, key: str) -> float:
         """Value of a cost by its full name, e.g. ``t_synop_s`` or ``e_link_j.chip``."""
@@ -188,6 +194,18 @@ class System:
         """(n_routers, n_routers) links between routers on the route from one to another."""
         return self.topology.hops
 
+    @cached_property
+    def next_link(self) -> NDArray[np.int32]:
+        """(n_routers, n_routers) first link on the route from one router to another; 0 where there is none to take."""
+        n, (start, first, stop) = self.n_routers, self.routes
+        has = start[1:] > start[:-1]
+        at = start[:-1][has]
+        source = np.repeat(np.arange(n, dtype=np.int32), n)[has]
+        # An interval of links may be travelled from either end.
+        link = np.zeros(n * n, dtype=np.int32)
+        link[has] = np.where(self.links.source[first[at]] == source, first[at], stop[at] - 1)
+        return link.reshape(n, n)
+
     def per_link(self, cost: str) -> NDArray[np.float64]:
         """(n_links,) value of a cost that has one number per link class, e.g. ``e_link_j``."""
         return np.array([self.cost(f"{cost}.{c}") for c in MESH_CLASSES])[self.links.link_class]
@@ -205,6 +223,7 @@ class System:
             "topology": self.topology.to_dict(),
             "masked_cores": list(self.masked_cores),
             "combine": self.combine,
+            "copies": self.copies,
             "capacities": _nested(self.capacities),
             "costs": _nested(self.costs),
         }
@@ -216,6 +235,7 @@ class System:
             "topology": self.topology.content,
             "masked_cores": self.masked_cores,
             "combine": self.combine,
+            "copies": self.copies,
             "numbers": {k: float(c.value) for k, c in sorted({**self.capacities, **self.costs}.items())},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -249,6 +269,7 @@ def mesh_system(
     chips_y: int = 1,
     masked_cores: Sequence[int] = (),
     combine: str = "max",
+    copies: str = "per_core",
     name: str = "mesh",
     **costs: float | Mapping[str, float],
 ) -> System:
@@ -259,14 +280,14 @@ def mesh_system(
     ``t_barrier_s=0.0``.
     """
     topology = Mesh(width, height, cores_per_router, chips_x, chips_y)
-    return _with_costs("mesh_system", name, topology, masked_cores, combine, costs)
+    return _with_costs("mesh_system", name, topology, masked_cores, combine, copies, costs)
 
 
 def system_from_dict(data: Mapping[str, Any], where: str = "system") -> System:
     """Build a system from the content of a system YAML; `where` names it in errors."""
     if not isinstance(data, Mapping):
         raise InputError(f"system '{where}': expected a mapping with topology, capacities and costs, got {data!r:.60}")
-    known = {"name", "topology", "masked_cores", "combine", "capacities", "costs"}
+    known = {"name", "topology", "masked_cores", "combine", "copies", "capacities", "costs"}
     for key in data:
         if key not in known:
             raise InputError(f"system '{where}': unknown key '{key}'{did_you_mean(key, known)}")
@@ -283,11 +304,18 @@ def system_from_dict(data: Mapping[str, Any], where: str = "system") -> System:
         costs=_flat(f"system '{where}', costs", data["costs"]),
         masked_cores=() if data.get("masked_cores") is None else data["masked_cores"],
         combine=str(data.get("combine", "max")),
+        copies=str(data.get("copies", "per_core")),
     )
 
 
 def _with_costs(
-    where: str, name: str, topology: Topology, masked_cores: Sequence[int], combine: str, costs: Mapping[str, Any]
+    where: str,
+    name: str,
+    topology: Topology,
+    masked_cores: Sequence[int],
+    combine: str,
+    copies: str,
+    costs: Mapping[str, Any],
 ) -> System:
     """Return a system with Loihi 2's capacities and costs, except those given by their YAML names."""
     base = load_system("mesh")
@@ -304,7 +332,7 @@ def _with_costs(
         for full, value in values.items():
             unit = part[full].unit if full in part else part[members[0]].unit
             part[full] = Constant(value, unit, **GIVEN)
-    return System(name, topology, numbers["capacities"], numbers["costs"], masked_cores, combine)
+    return System(name, topology, numbers["capacities"], numbers["costs"], masked_cores, combine, copies)
 
 
 def _read_yaml(name_or_path: str | Path, depth: int = 0) -> dict[str, Any]:

@@ -155,6 +155,7 @@ def _random_costs(rng):
         costs[key] = float(10 ** rng.uniform(-13, -10))
     classes = ("mesh_x", "mesh_y", "chip", "inject", "eject")
     costs["bandwidth_bit_per_s"] = {c: float(10 ** rng.uniform(8, 11)) for c in classes}
+    costs["t_hop_s"] = {c: float(10 ** rng.uniform(-10, -8)) for c in classes}
     costs["e_link_j"] = {c: float(10 ** rng.uniform(-13, -10)) for c in classes}
     costs["t_barrier_s"] = {"chips_1": float(rng.choice([0.0, 1e-8])), "chips_2": 5e-8, "chips_8": 2e-7}
     return costs

@@ -143,6 +143,9 @@ def bad_files(folder):
         (["++system.topologyy.width=5"], ["unknown key 'topologyy'", "did you mean 'topology'?"]),
         (["++algorithm.pop=5"], ["unknown option 'pop'", "population"]),
         (["++evaluator.name=magic"], ["no 'magic'", "analytic"]),
+        (["evaluator=packet", "evaluator.steps=none"], ["evaluator.steps", "'none'"]),
+        (["evaluator=packet", "evaluator.spikes=nowhere.npz"], ["evaluator.spikes", "nowhere.npz"]),
+        (["evaluator=packet", "+evaluator.depth=2"], ["evaluator.depth", "unknown key", "buffer_messages"]),
         (["budget.evaluations=0"], ["budget.evaluations", ">= 1", "got 0"]),
         (["budget.evaluations=-3"], [">= 1", "got -3"]),
         (["budget.evaluations=lots"], ["got 'lots'"]),
@@ -385,6 +388,17 @@ def test_evaluate_scores_a_run_again(here, monkeypatch, capsys):
     code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=run")
     assert code == 2
     assert "is the run itself" in err
+
+
+def test_a_front_gets_a_second_opinion_from_the_packet_model(here, monkeypatch, capsys):
+    assert call(monkeypatch, capsys, *SMALL, "budget.evaluations=300", "output=run")[0] == 0
+    code, _, err = call(
+        monkeypatch, capsys, "task=evaluate", "run=run", "evaluator=packet", "evaluator.steps=3", "output=again"
+    )
+    assert code == 0, err
+    first, second = (load_table(here / name / "front.csv") for name in ("run", "again"))
+    assert {"latency_ci95_s", "energy_ci95_j"} == set(second) - set(first) - {"non_dominated", "rank", "share"}
+    assert config_of(here / "again")["evaluator"]["steps"] == 3
 
 
 def test_bugs_end_with_code_1_and_a_traceback(here, monkeypatch, capsys):

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -77,6 +78,7 @@ def test_analytic_equals_the_oracle(random_network, random_system, random_mappin
     network, system = random_network(rng), random_system(rng)
     if len(network.layers) > system.usable_cores.size:
         system = nm.mesh_system(2, 2, masked_cores=[], combine=system.combine)
+    system = replace(system, copies=str(rng.choice(["per_core", "per_route"])))
     mappings = [random_mapping(rng, network, system) for _ in range(3)]
     assert_equals_oracle(evaluate(network, system, *mappings), network, system, mappings)
 
@@ -90,6 +92,7 @@ def test_analytic_equals_the_oracle_on_random_graphs_of_routers(
     network, system = random_network(rng), random_graph_system(rng)
     if len(network.layers) > system.usable_cores.size:
         network = random_network(rng, max_layers=1)
+    system = replace(system, copies=str(rng.choice(["per_core", "per_route"])))
     mappings = [random_mapping(rng, network, system) for _ in range(3)]
     assert_equals_oracle(evaluate(network, system, *mappings), network, system, mappings)
 

@@ -61,7 +61,7 @@ class Evaluator(Protocol):
     name: str
 
     def evaluate(self, mappings: MappingBatch) -> Metrics:
-        """Return every column of COLUMNS for n mappings, (n,) each."""
+        """Return every column of COLUMNS for n mappings, (n,) each; further numeric columns of its own may follow."""
         ...
 
 

@@ -50,8 +50,11 @@ class AnalyticEvaluator:
             self._seconds_per_message,
             self._joules_per_message,
         ).T
+        sent, sent_max = load["messages"], load["sent_max"]
+        if system.copies == "per_route":
+            t_mesh, e_mesh, hops, peak, sent, sent_max = self._shared_routes(mappings)
         bits = cost("message_bits")
-        t_inject = load["sent_max"] * bits / cost("bandwidth_bit_per_s.inject")
+        t_inject = sent_max * bits / cost("bandwidth_bit_per_s.inject")
         t_eject = load["received_max"] * bits / cost("bandwidth_bit_per_s.eject")
         terms = np.stack(
             [
@@ -65,7 +68,6 @@ class AnalyticEvaluator:
         step = terms.max(axis=0) if system.combine == "max" else terms[:-1].max(axis=0) + terms[-1]
         cores = mappings.cores_per_layer.sum(axis=1)
         steps = self.partitioner.steps_per_inference
-        local_link = cost("e_link_j.inject") + cost("e_link_j.eject")
         energies = steps * np.stack(
             [
                 (cost("p_chip_w") * chips + cost("p_core_w") * cores) * step,
@@ -73,7 +75,7 @@ class AnalyticEvaluator:
                 cost("e_synop_j") * load["synops"],
                 cost("e_synmem_j") * load["synmem_reads"],
                 cost("e_message_j") * load["messages"],
-                e_mesh + local_link * load["messages"],
+                e_mesh + cost("e_link_j.inject") * sent + cost("e_link_j.eject") * load["messages"],
             ]
         )
         return {
@@ -92,6 +94,30 @@ class AnalyticEvaluator:
             "chips_used": chips.astype(np.int64),
         }
 
+    def _shared_routes(self, mappings: MappingBatch) -> NDArray[np.float64]:
+        """Return link time, link energy, hops, largest load, messages sent in all and by one slice at most, (6, n).
+
+        One copy of a neuron's message per link of the tree that its routes share.
+        """
+        rows = []
+        for k, cores in zip(*mappings, strict=True):
+            loads, sent = shared_loads(self.partitioner, self.system, k, cores[cores >= 0])
+            time, energy = (loads * per for per in (self._seconds_per_message, self._joules_per_message))
+            peak = loads.max(initial=0.0)
+            rows.append((time.max(initial=0.0), energy.sum(), loads.sum(), peak, sent.sum(), sent.max()))
+        return np.array(rows).T
+
+
+def shared_loads(
+    partitioner: AnyPartitioner, system: System, cores_per_layer: NDArray[np.int64], cores: NDArray[np.int32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Messages on each link between routers, and sent by each slice, where routes of a neuron share copies."""
+    sending = partitioner.sending(cores_per_layer)
+    router = system.router_of_core[cores]
+    parts = sending.first, sending.start, sending.dest, partitioner.activity
+    loads, sent = kernels.tree_loads(*parts, router, system.next_link, system.links.target)
+    return loads, sent
+
 
 def _different_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the different rows and which of them each row is; quick where all are the same."""
@@ -103,6 +129,8 @@ def _different_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray
 
 def link_loads(partitioner: AnyPartitioner, system: System, mapping: Mapping) -> NDArray[np.float64]:
     """Messages per timestep on each link between routers, (n_links,), in the order of `system.links`."""
+    if system.copies == "per_route":
+        return shared_loads(partitioner, system, np.array(mapping.cores_per_layer), np.array(mapping.core_of_slice))[0]
     graph = partitioner.core_graph(mapping.cores_per_layer)
     router = system.router_of_core[np.array(mapping.core_of_slice)]
     difference = np.zeros(system.links.source.size + 1)

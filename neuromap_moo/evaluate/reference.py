@@ -33,14 +33,15 @@ def reference_metrics(network: Network | CoreGraph, system: System, mapping: Map
 
     # Walk every message over its links; a link is (class, from, to).
     load: dict[tuple[Any, ...], float] = {}
-    hops = inter_chip = 0.0
+    inter_chip = 0.0
     for (b, c), m in sent.items():
-        path = _route(system, mapping.core_of_slice[b], mapping.core_of_slice[c])
-        for link in path:
+        for link in route(system, mapping.core_of_slice[b], mapping.core_of_slice[c]):
             load[link] = load.get(link, 0.0) + m
-        hops += m * (len(path) - 2)
         if _chip(system, mapping.core_of_slice[b]) != _chip(system, mapping.core_of_slice[c]):
             inter_chip += m
+    if system.copies == "per_route" and isinstance(network, Network):
+        load = _shared_load(network, system, mapping)
+    hops = math.fsum(m for link, m in load.items() if link[0] not in ("inject", "eject"))
     chips = len({_chip(system, core) for core in mapping.core_of_slice})
     cores = len(mapping.core_of_slice)
 
@@ -116,6 +117,34 @@ def _count(
     return dendops, synops, reads, {pair: m for pair, m in sent.items() if m > 0}
 
 
+def _shared_load(network: Network, system: System, mapping: Mapping) -> dict[tuple[Any, ...], float]:
+    """Messages per link where a neuron's message is copied only where its routes part."""
+    load: dict[tuple[Any, ...], float] = {}
+    owner: dict[str, list[int]] = {}
+    slices = 0
+    for layer, k in zip(network.layers, mapping.cores_per_layer, strict=True):
+        owner[layer.name] = []
+        for i in range(k):
+            owner[layer.name] += [slices] * (layer.size // k + (1 if i < layer.size % k else 0))
+            slices += 1
+    for layer in network.layers:
+        for i in range(layer.size):
+            links: set[tuple[Any, ...]] = set()
+            for p in network.projections:
+                if p.source != layer.name:
+                    continue
+                if isinstance(p.connectivity, Dense):
+                    targets = list(range(p.connectivity.n_target))
+                else:
+                    targets = p.connectivity.indices[p.connectivity.indptr[i] : p.connectivity.indptr[i + 1]].tolist()
+                for c in {owner[p.target][j] for j in targets}:
+                    own, other = mapping.core_of_slice[owner[layer.name][i]], mapping.core_of_slice[c]
+                    links.update(route(system, own, other))
+            for link in links:
+                load[link] = load.get(link, 0.0) + float(layer.activity[i])
+    return load
+
+
 def _depth(network: Network) -> int:
     """Longest path in projections; reaching a layer of a cycle adds its cycle (all layers on it) once."""
     after: dict[str, set[str]] = {layer.name: set() for layer in network.layers}
@@ -156,7 +185,8 @@ def _position(t: Mesh, core: int) -> tuple[int, int]:
     return (chip % t.chips_x) * t.width + router % t.width, (chip // t.chips_x) * t.height + router // t.width
 
 
-def _route(system: System, source: int, target: int) -> list[tuple[Any, ...]]:
+def route(system: System, source: int, target: int) -> list[tuple[Any, ...]]:
+    """Links from core to core as (class, from, to); routers are (x, y) on a mesh, ids on a graph."""
     t = system.topology
     way = _shortest_way(t, source, target) if isinstance(t, Graph) else _x_then_y(t, source, target)
     return [("inject", source), *way, ("eject", target)]

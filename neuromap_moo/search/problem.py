@@ -18,6 +18,7 @@ from neuromap_moo.constraints import Constraints
 from neuromap_moo.errors import InputError
 from neuromap_moo.evaluate import Evaluator, Metrics, check_objectives, minimised
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
+from neuromap_moo.evaluate.choice import evaluator_for
 from neuromap_moo.heuristics import Baseline
 from neuromap_moo.mapping import Mapping, MappingBatch, check, stack
 from neuromap_moo.network import Network
@@ -63,10 +64,13 @@ class MappingProblem(Problem):
         network: Network | CoreGraph,
         system: System,
         objectives: Sequence[str] = ("latency_s", "energy_j"),
-        evaluator: Evaluator | None = None,
+        evaluator: Evaluator | str | MappingABC[str, Any] | None = None,
         constraints: Constraints | MappingABC[str, Any] | str | os.PathLike[str] | None = None,
     ) -> None:
-        """Take a network or core graph, a system, objective columns and, if not the analytic model, an evaluator."""
+        """Take a network or core graph, a system and objective columns.
+
+        `evaluator`: an object, the name of one, or a dict of name and options; None is the analytic model.
+        """
         if not isinstance(network, (Network, CoreGraph)):
             raise TypeError(f"network: expected a Network or a CoreGraph, got {type(network).__name__}")
         if not isinstance(system, System):
@@ -74,12 +78,10 @@ class MappingProblem(Problem):
         self.network = network
         self.system = system
         self.objectives = check_objectives(objectives)
-        if evaluator is not None and not (hasattr(evaluator, "evaluate") and hasattr(evaluator, "name")):
-            raise TypeError(f"evaluator: expected an object with name and evaluate(), got {type(evaluator).__name__}")
         self.constraints = Constraints.of(constraints)
         self.partitioner = partitioner_for(network, system, self.constraints)
         self.rules = Rules.of(self.constraints, self.partitioner, system)
-        self.evaluator = evaluator or AnalyticEvaluator(self.partitioner, system)
+        self.evaluator = evaluator_for(evaluator, self.partitioner, system)
         self.encoding = Encoding.of(self.partitioner, system, self.rules)
         e = self.encoding
         super().__init__(
@@ -125,7 +127,7 @@ class MappingProblem(Problem):
     @property
     def is_analytic(self) -> bool:
         """True where local search works with the very numbers that mappings are judged by."""
-        return isinstance(self.evaluator, AnalyticEvaluator)
+        return isinstance(self.evaluator, AnalyticEvaluator) and self.system.copies == "per_core"
 
     @cached_property
     def workbench(self) -> Workbench:
