@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from neuromap_moo.mapping import Mapping
-from neuromap_moo.network import Dense, Network
+from neuromap_moo.network import Dense, Network, Projection
 from neuromap_moo.partition import CoreGraph
 from neuromap_moo.system import System
 from neuromap_moo.topology import Graph, Mesh
@@ -86,26 +86,18 @@ def reference_metrics(network: Network | CoreGraph, system: System, mapping: Map
 def _count(
     network: Network, mapping: Mapping
 ) -> tuple[list[float], list[float], list[float], dict[tuple[int, int], float]]:
-    slice_of: dict[str, list[int]] = {}
-    dendops: list[float] = []
-    for layer, k in zip(network.layers, mapping.cores_per_layer, strict=True):
-        owner = []
-        for i in range(k):
-            size = layer.size // k + (1 if i < layer.size % k else 0)
-            owner += [len(dendops)] * size
-            dendops.append(float(size))
-        slice_of[layer.name] = owner
+    slice_of = _slices(network, mapping)
+    dendops = [0.0] * sum(mapping.cores_per_layer)
+    for owner in slice_of.values():
+        for c in owner:
+            dendops[c] += 1.0
     synops, reads = [0.0] * len(dendops), [0.0] * len(dendops)
     sent: dict[tuple[int, int], float] = {}
     for p in network.projections:
         activity = next(layer.activity for layer in network.layers if layer.name == p.source)
         for i in range(p.connectivity.n_source):
-            if isinstance(p.connectivity, Dense):
-                targets = list(range(p.connectivity.n_target))
-            else:
-                targets = p.connectivity.indices[p.connectivity.indptr[i] : p.connectivity.indptr[i + 1]].tolist()
             synapses: dict[int, int] = {}
-            for j in targets:
+            for j in _targets(p, i):
                 c = slice_of[p.target][j]
                 synapses[c] = synapses.get(c, 0) + 1
             a = float(activity[i])
@@ -117,28 +109,39 @@ def _count(
     return dendops, synops, reads, {pair: m for pair, m in sent.items() if m > 0}
 
 
+def _slices(network: Network, mapping: Mapping) -> dict[str, list[int]]:
+    """Slice of each neuron, by layer name."""
+    slice_of: dict[str, list[int]] = {}
+    n = 0
+    for layer, k in zip(network.layers, mapping.cores_per_layer, strict=True):
+        slice_of[layer.name] = []
+        for i in range(k):
+            slice_of[layer.name] += [n] * (layer.size // k + (1 if i < layer.size % k else 0))
+            n += 1
+    return slice_of
+
+
+def _targets(projection: Projection, neuron: int) -> list[int]:
+    """Target neurons of one source neuron."""
+    c = projection.connectivity
+    if isinstance(c, Dense):
+        return list(range(c.n_target))
+    targets: list[int] = c.indices[c.indptr[neuron] : c.indptr[neuron + 1]].tolist()
+    return targets
+
+
 def _shared_load(network: Network, system: System, mapping: Mapping) -> dict[tuple[Any, ...], float]:
     """Messages per link where a neuron's message is copied only where its routes part."""
     load: dict[tuple[Any, ...], float] = {}
-    owner: dict[str, list[int]] = {}
-    slices = 0
-    for layer, k in zip(network.layers, mapping.cores_per_layer, strict=True):
-        owner[layer.name] = []
-        for i in range(k):
-            owner[layer.name] += [slices] * (layer.size // k + (1 if i < layer.size % k else 0))
-            slices += 1
+    slice_of = _slices(network, mapping)
     for layer in network.layers:
         for i in range(layer.size):
             links: set[tuple[Any, ...]] = set()
             for p in network.projections:
                 if p.source != layer.name:
                     continue
-                if isinstance(p.connectivity, Dense):
-                    targets = list(range(p.connectivity.n_target))
-                else:
-                    targets = p.connectivity.indices[p.connectivity.indptr[i] : p.connectivity.indptr[i + 1]].tolist()
-                for c in {owner[p.target][j] for j in targets}:
-                    own, other = mapping.core_of_slice[owner[layer.name][i]], mapping.core_of_slice[c]
+                for c in {slice_of[p.target][j] for j in _targets(p, i)}:
+                    own, other = mapping.core_of_slice[slice_of[layer.name][i]], mapping.core_of_slice[c]
                     links.update(route(system, own, other))
             for link in links:
                 load[link] = load.get(link, 0.0) + float(layer.activity[i])
