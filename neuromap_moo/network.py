@@ -74,6 +74,11 @@ def _frozen(where: str, given: Any, dtype: type[np.generic]) -> NDArray[Any]:
     return copy
 
 
+def _slice_of_target(target_bounds: NDArray[np.int64]) -> NDArray[np.int32]:
+    """(n_target,) slice of each target neuron."""
+    return np.repeat(np.arange(target_bounds.size - 1, dtype=np.int32), np.diff(target_bounds))
+
+
 def _set_sizes(connectivity: Sparse | Dense) -> None:
     for key in ("n_source", "n_target"):
         object.__setattr__(connectivity, key, whole_number(f"connectivity, {key}", getattr(connectivity, key), 1))
@@ -130,15 +135,13 @@ class Sparse:
 
     def counts(self, activity: NDArray[np.float64], weight_bits: int, target_bounds: NDArray[np.int64]) -> SliceCounts:
         """Count what reaches each target slice; `target_bounds` (k + 1,) are the slice boundaries."""
-        k = target_bounds.size - 1
-        slice_of_target = np.repeat(np.arange(k, dtype=np.int32), np.diff(target_bounds))
         return SliceCounts(
             *kernels.count_sparse(
                 self.indptr,
                 self.indices,
                 activity,
-                slice_of_target,
-                k,
+                _slice_of_target(target_bounds),
+                target_bounds.size - 1,
                 weight_bits,
                 INDEX_BITS,
                 HEADER_BITS,
@@ -148,8 +151,7 @@ class Sparse:
 
     def rows(self, target_bounds: NDArray[np.int64]) -> SliceRows:
         """Return what each source neuron sends to the slices between `target_bounds` (k + 1,)."""
-        slice_of_target = np.repeat(np.arange(target_bounds.size - 1, dtype=np.int32), np.diff(target_bounds))
-        return SliceRows(*kernels.rows_sparse(self.indptr, self.indices, slice_of_target))
+        return SliceRows(*kernels.rows_sparse(self.indptr, self.indices, _slice_of_target(target_bounds)))
 
     def window_words(self, weight_bits: int, window: int) -> int:
         """Most words that any `window` neighbouring target neurons take, wherever they begin."""
