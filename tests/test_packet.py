@@ -324,6 +324,17 @@ def test_a_search_on_the_packet_model_finds_a_front():
     assert first.front.objectives[:, 0].min() <= base["latency_s"].min()
 
 
+@pytest.mark.parametrize(("evaluator_name", "copies"), [("packet", "per_core"), ("analytic", "per_route")])
+def test_annealing_on_the_analytic_model_proposes_and_the_evaluator_judges(evaluator_name, copies):
+    network = nm.sparse_mlp([60, 90, 40], 0.2, activity=0.3, seed=2)
+    system = nm.mesh_system(4, 4, synapse_words=400, copies=copies)
+    problem = nm.MappingProblem(network, system, evaluator=evaluator_name)
+    run = nm.search(problem, evaluations=200, seed=1)
+    assert run.history_of("moves")[-1] > 0
+    metrics = problem.evaluate_mappings(run.front.mappings)
+    np.testing.assert_array_equal(metrics["latency_s"], run.front.table["latency_s"])
+
+
 def test_spikes_are_replayed(tmp_path):
     network = one_to_one(4)
     spikes = {"a": np.array([[1, 0, 0, 0], [1, 1, 1, 0]]), "b": np.zeros((2, 4), dtype=bool)}

@@ -83,6 +83,33 @@ def check_objectives(objectives: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+def with_derived_columns(
+    latency_steps: int,
+    steps_per_inference: int,
+    step_time_s: NDArray[np.float64],
+    terms_s: NDArray[np.float64],
+    energies_j: NDArray[np.float64],
+    counts: Metrics,
+) -> Metrics:
+    """Return all columns of n mappings from their parts (DESIGN 4.5).
+
+    `step_time_s` (n,), `terms_s` (5, n) in the order of TIME_TERMS, `energies_j` (6, n) per inference in that of
+    ENERGY_TERMS, and the columns from `messages` on; latency is `latency_steps` steps.
+    """
+    with np.errstate(divide="ignore"):
+        throughput_hz = 1.0 / (steps_per_inference * step_time_s)
+    return {
+        "latency_s": latency_steps * step_time_s,
+        "energy_j": sum(energies_j[1:], energies_j[0]),
+        "step_time_s": step_time_s,
+        "throughput_hz": throughput_hz,
+        **dict(zip(TIME_TERMS, terms_s, strict=True)),
+        "bottleneck": np.array(BOTTLENECKS)[terms_s.argmax(axis=0)],
+        **dict(zip(ENERGY_TERMS, energies_j, strict=True)),
+        **counts,
+    }
+
+
 def minimised(metrics: Metrics, objectives: tuple[str, ...]) -> NDArray[np.float64]:
     """Objective values (n, m) to be minimised; maximised columns change their sign."""
     columns = [-metrics[name] if name in MAXIMISED else metrics[name] for name in objectives]

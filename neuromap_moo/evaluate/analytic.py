@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo import kernels
-from neuromap_moo.evaluate import BOTTLENECKS, ENERGY_TERMS, TIME_TERMS, Metrics
+from neuromap_moo.evaluate import Metrics, with_derived_columns
 from neuromap_moo.mapping import Mapping, MappingBatch
 from neuromap_moo.partition import LOADS, AnyPartitioner
 from neuromap_moo.system import System
@@ -78,14 +78,7 @@ class AnalyticEvaluator:
                 e_mesh + cost("e_link_j.inject") * sent + cost("e_link_j.eject") * load["messages"],
             ]
         )
-        return {
-            "latency_s": (steps + self.partitioner.depth - 1) * step,
-            "energy_j": sum(energies[1:], energies[0]),
-            "step_time_s": step,
-            "throughput_hz": _inverse(steps * step),
-            **dict(zip(TIME_TERMS, terms, strict=True)),
-            "bottleneck": np.array(BOTTLENECKS)[terms.argmax(axis=0)],
-            **dict(zip(ENERGY_TERMS, energies, strict=True)),
+        counts = {
             "messages": load["messages"],
             "message_hops": hops,
             "peak_link_messages": peak,
@@ -93,6 +86,7 @@ class AnalyticEvaluator:
             "cores_used": cores,
             "chips_used": chips.astype(np.int64),
         }
+        return with_derived_columns(steps + self.partitioner.depth - 1, steps, step, terms, energies, counts)
 
     def _shared_routes(self, mappings: MappingBatch) -> NDArray[np.float64]:
         """Return link time, link energy, hops, largest load, messages sent in all and by one slice at most, (6, n).
@@ -140,9 +134,3 @@ def link_loads(partitioner: AnyPartitioner, system: System, mapping: Mapping) ->
     loads = np.cumsum(difference)[:-1]
     # A running sum leaves rounding noise on links that carry nothing.
     return np.where(loads > 1e-12 * np.abs(difference).sum(), loads, 0.0)
-
-
-def _inverse(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 / seconds; infinite where nothing takes any time."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(1.0 / seconds)

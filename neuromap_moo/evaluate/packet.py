@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping as MappingABC
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from neuromap_moo.errors import InputError, did_you_mean, whole_number
-from neuromap_moo.evaluate import BOTTLENECKS, ENERGY_TERMS, TIME_TERMS, Metrics
+from neuromap_moo.evaluate import Metrics, with_derived_columns
 from neuromap_moo.evaluate.events import Fabric, Traffic, simulate_step, traffic_of
 from neuromap_moo.mapping import MappingBatch
 from neuromap_moo.network import READ_ERRORS, Network
@@ -32,6 +32,15 @@ IntArray = NDArray[np.int64]
 STEPS, SEED, BUFFER_MESSAGES = 8, 0, 8
 
 CONFIDENCE = 0.95
+
+
+class _Run(NamedTuple):
+    """What s simulated timesteps of one mapping came to."""
+
+    step_s: FloatArray  # (s,)
+    terms_s: FloatArray  # (5,), see with_derived_columns
+    energies_j: FloatArray  # (6, s)
+    counts: dict[str, float]
 
 
 class PacketEvaluator:
@@ -79,10 +88,20 @@ class PacketEvaluator:
 
     def evaluate(self, mappings: MappingBatch) -> Metrics:
         """Return every metric column for n mappings, (n,) each."""
-        rows = [self._metrics(k, cores[cores >= 0].astype(np.int64)) for k, cores in zip(*mappings, strict=True)]
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        runs = [self._run(k, cores[cores >= 0].astype(np.int64)) for k, cores in zip(*mappings, strict=True)]
+        steps = self.partitioner.steps_per_inference
+        latency_steps = steps + self.partitioner.depth - 1
+        step_s = np.stack([run.step_s for run in runs])
+        energies = np.stack([run.energies_j for run in runs], axis=1)
+        counts = {name: np.array([run.counts[name] for run in runs]) for name in runs[0].counts}
+        terms = np.stack([run.terms_s for run in runs], axis=1)
+        return {
+            **with_derived_columns(latency_steps, steps, step_s.mean(axis=1), terms, energies.mean(axis=2), counts),
+            "latency_ci95_s": latency_steps * _half_interval(step_s),
+            "energy_ci95_j": _half_interval(energies.sum(axis=0)),
+        }
 
-    def _metrics(self, cores_per_layer: IntArray, cores: IntArray) -> dict[str, float | int | str]:
+    def _run(self, cores_per_layer: IntArray, cores: IntArray) -> _Run:
         system, cost = self.system, self.system.cost
         sending, fabric = self.partitioner.sending(cores_per_layer), self._fabric(cores)
         n, n_steps, n_links = cores.size, len(self.spikes), system.links.target.size
@@ -132,25 +151,15 @@ class PacketEvaluator:
                 barrier_s,
             ]
         )
-        factor = steps + self.partitioner.depth - 1
-        step_time_s = float(step_s.mean())
-        return {
-            "latency_s": factor * step_time_s,
-            "energy_j": float(energies.sum(axis=0).mean()),
-            "step_time_s": step_time_s,
-            "throughput_hz": 1.0 / (steps * step_time_s) if step_time_s else np.inf,
-            **dict(zip(TIME_TERMS, terms.tolist(), strict=True)),
-            "bottleneck": BOTTLENECKS[int(terms.argmax())],
-            **dict(zip(ENERGY_TERMS, energies.mean(axis=1).tolist(), strict=True)),
+        counts = {
             "messages": float(delivered.mean()),
             "message_hops": float(sent[:, between].sum(axis=1).mean()),
             "peak_link_messages": float(sent[:, between].mean(axis=0).max(initial=0.0)),
             "inter_chip_messages": float(inter_chip.mean()),
             "cores_used": n,
             "chips_used": chips,
-            "latency_ci95_s": factor * _half_interval(step_s),
-            "energy_ci95_j": _half_interval(energies.sum(axis=0)),
         }
+        return _Run(step_s, terms, energies, counts)
 
     def _fabric(self, cores: IntArray) -> Fabric:
         system, cost, n = self.system, self.system.cost, cores.size
@@ -196,11 +205,12 @@ def _events_per_s(fabric: Fabric, traffic: Traffic) -> float:
     return float(12 * max(traffic.dest.size, 1) / least_s) if least_s > 0 else 1e9
 
 
-def _half_interval(values: FloatArray) -> float:
-    n = values.size
-    if n == 1:
-        return float("inf")
-    return float(student_t.ppf(0.5 + CONFIDENCE / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+def _half_interval(values: FloatArray) -> FloatArray:
+    """Half of the confidence interval of the mean of each row (n, s); infinite for one value."""
+    s = values.shape[1]
+    if s == 1:
+        return np.full(len(values), np.inf)
+    return np.asarray(student_t.ppf(0.5 + CONFIDENCE / 2, s - 1) * values.std(axis=1, ddof=1) / np.sqrt(s))
 
 
 def _given_spikes(network: Network, spikes: MappingABC[str, NDArray[Any]] | str | os.PathLike[str]) -> IntArray:

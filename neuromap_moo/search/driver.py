@@ -161,7 +161,7 @@ def _warm_up(problem: MappingProblem) -> None:
     for cross in (cross_layers, cross_blocks):
         cross(problem, parents, rng)
     mutate(problem, problem.encoding.random(len(MOVES), rng), np.arange(len(MOVES)), rng)
-    if problem.is_analytic:
+    if problem.is_modelled:
         run = start_run(problem, Aim((1.0,) * problem.n_obj), parents[0, 0], 2, 0.1, rng)
         advance(problem, run, 2, rng)
 

@@ -1,7 +1,7 @@
 """Annealing of mappings on incremental moves: placement and partition, towards any mix of the objectives.
 
-The cost of a run is the weighted sum of the objectives by the analytic model's own terms, exactly, so what it finds
-is as good as it says.
+The cost of a run is the weighted sum of the objectives by the analytic model's own terms with messages per core,
+exactly. Where mappings are judged by something else, copies per route or the packet-level evaluator, it is a proposal.
 """
 
 from __future__ import annotations

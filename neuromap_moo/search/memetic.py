@@ -21,10 +21,10 @@ END_SHARE = 0.4
 #: A run towards an end is this part of all work done so far, so runs grow as a search goes on, and a search of any
 #: length has some that are long for it. Between the ends, runs are shorter by the size of the front, counted up to
 #: MOST_RUNS; none is shorter than SHORTEST moves.
-END_PART, MOST_RUNS, SHORTEST = 0.2, 20, 10_000
+END_PART, MOST_RUNS, SHORTEST = 0.35, 20, 10_000
 
 #: First temperatures (see start_run).
-HEATS = (0.2, 0.1, 0.05)
+HEATS = (0.1, 0.05)
 
 #: Through the second half of a run, when it is no longer hot, this many mappings that it meets are evaluated; they take
 #: at most this share of a generation.
@@ -32,6 +32,10 @@ SNAPSHOTS, SNAPSHOT_SHARE = 10, 0.5
 
 #: Weight of all other objectives in a run towards one end.
 TIE_BREAK = 1e-3
+
+#: Objectives count in units of the front's range, and of no less than this share of the reference point: on a front that
+#: is nearly one point, ranges are chance.
+NARROW = 0.05
 
 #: Rough work of one evaluation, one move and one look at links, with what they grow by: per edge of the core graph,
 #: per neighbour of a slice. Only ratios count, and only for how the budget is shared; measured on one machine
@@ -127,7 +131,7 @@ class LocalSearch:
         shares = np.append(np.full(m, END_SHARE / m), 1.0 - END_SHARE)
         self.towards = int(np.argmin(self.tally[:, 2] / shares)) if m > 1 else 0
         low, high = F.min(axis=0), F.max(axis=0)
-        span = np.where(high > low, high - low, np.abs(problem.reference_point))
+        span = np.maximum(high - low, NARROW * np.abs(problem.reference_point))
         if self.towards < m:
             weights, part = np.eye(m)[self.towards], END_PART
         else:

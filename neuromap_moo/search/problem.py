@@ -19,6 +19,7 @@ from neuromap_moo.errors import InputError
 from neuromap_moo.evaluate import Evaluator, Metrics, check_objectives, minimised
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.evaluate.choice import evaluator_for
+from neuromap_moo.evaluate.packet import PacketEvaluator
 from neuromap_moo.heuristics import Baseline
 from neuromap_moo.mapping import Mapping, MappingBatch, check, stack
 from neuromap_moo.network import Network
@@ -125,9 +126,9 @@ class MappingProblem(Problem):
         return np.asarray(legal)
 
     @property
-    def is_analytic(self) -> bool:
-        """True where local search works with the very numbers that mappings are judged by."""
-        return isinstance(self.evaluator, AnalyticEvaluator) and self.system.copies == "per_core"
+    def is_modelled(self) -> bool:
+        """True where the analytic model, which local search works on, stands for what the evaluator computes."""
+        return isinstance(self.evaluator, (AnalyticEvaluator, PacketEvaluator))
 
     @cached_property
     def workbench(self) -> Workbench:
@@ -226,7 +227,7 @@ def operators(problem: MappingProblem, local_share: float = LOCAL_SHARE) -> dict
     balanced = problem.balanced
     spread = np.unique(np.linspace(0, len(balanced) - 1, N_BALANCED_SEEDS).round().astype(int))
     seeds = encode([*baselines(problem).values(), *(balanced[i] for i in spread)])
-    variation = Variation(local_share if problem.is_analytic else 0.0, seeds)
+    variation = Variation(local_share if problem.is_modelled else 0.0, seeds)
     return {
         "sampling": MappingSampling(seeds, encode(balanced)),
         "crossover": MappingCrossover(variation),
