@@ -21,7 +21,7 @@ from neuromap_moo.network import Dense, Layer, Network, Projection, Sparse, save
 from neuromap_moo.partition import CoreGraph
 from neuromap_moo.readers import load_network, lognormal_activity, sparse_mlp
 from neuromap_moo.run import Run, search
-from neuromap_moo.search import MappingProblem, baselines, operators
+from neuromap_moo.search import MappingProblem, baselines, operators, varied_mappings
 from neuromap_moo.system import Constant, System, load_system, mesh_system
 from neuromap_moo.topology import Graph, Mesh
 
@@ -60,4 +60,5 @@ __all__ = [
     "save_network",
     "search",
     "sparse_mlp",
+    "varied_mappings",
 ]

@@ -11,11 +11,12 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import yaml
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
@@ -28,104 +29,46 @@ from tqdm import tqdm
 
 from neuromap_moo import plotting, report
 from neuromap_moo.constraints import Constraints
-from neuromap_moo.errors import InputError, did_you_mean, whole_number
-from neuromap_moo.evaluate import check_objectives
+from neuromap_moo.errors import InputError, did_you_mean
+from neuromap_moo.evaluate import Evaluator
+from neuromap_moo.evaluate.calibrate import calibrate, load_measurements
+from neuromap_moo.evaluate.choice import evaluator_for
 from neuromap_moo.files import config_folder
 from neuromap_moo.front import Front, reductions, save_table
+from neuromap_moo.mapping import save_mappings
 from neuromap_moo.network import Network
-from neuromap_moo.readers import load_network, sparse_mlp
 from neuromap_moo.run import CHECKPOINT as CHECKPOINT_FILE
 from neuromap_moo.run import (
     PROVENANCE,
+    SAMPLE,
     SUMMARY,
     Run,
     finish_folder,
+    front_of,
     hypervolume,
     load_json,
+    mappings_of,
     open_folder,
     provenance_of,
     reference_point,
     rescore,
+    save_calibration,
     save_front,
     save_json,
     save_tables,
     search,
 )
-from neuromap_moo.search import Budget, MappingProblem, SearchState, check_algorithm, fingerprint_of
-from neuromap_moo.system import System, load_system, system_from_dict
+from neuromap_moo.search import Budget, MappingProblem, SearchState, check_algorithm, fingerprint_of, varied_mappings
+from neuromap_moo.settings import Settings, build_network, build_system, has_activity
+from neuromap_moo.system import System
 from neuromap_moo.topology import GIVEN
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 ROWS_ON_SCREEN = 12
 LINE_SECONDS = 5.0  # between progress lines where there is no terminal
 
-NETWORKS = {
-    "sparse_mlp": (
-        sparse_mlp,
-        ("sizes", "density", "activity", "activity_sigma", "weight_bits", "steps_per_inference", "seed", "name"),
-    ),
-    "file": (load_network, ("path", "activity", "activity_sigma", "steps_per_inference", "seed")),
-}
-
-#: What task=evaluate takes from the run unless the command line names it.
+#: What a task takes from the run that it works on unless the command line names it.
 GROUPS = ("network", "system", "constraints", "evaluator", "objectives", "name")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The resolved configuration, checked: one field per key of conf/config.yaml."""
-
-    name: str
-    task: str
-    objectives: tuple[str, ...]
-    budget: Budget
-    seed: int
-    output: str | None
-    overwrite: bool
-    keep_evaluations: bool
-    run: str | None
-    started: str
-    network: Mapping[str, Any]
-    system: Mapping[str, Any]
-    evaluator: Mapping[str, Any]
-    algorithm: Mapping[str, Any]
-    constraints: Constraints
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Settings:
-        """Check keys and types; `++key` gets past Hydra, so nothing is taken for granted."""
-        known = [f.name for f in fields(cls)]
-        _only(config, known, "")
-        for key in known:
-            if key not in config:
-                raise InputError(f"{key}: missing; expected the key of conf/config.yaml, leave out '~{key}'")
-        for key in ("budget", "network", "system", "evaluator", "algorithm"):
-            _expect(key, config[key], Mapping, "a group of keys")
-        for key in ("overwrite", "keep_evaluations"):
-            _expect(key, config[key], bool, "true or false")
-        for key in ("output", "run"):
-            if config[key] is not None:
-                _expect(key, config[key], (str, int), "a path or null")
-        name = config["name"]
-        if name is None:  # a network from a file goes by the file's name
-            name = re.sub(r"[^\w.+ -]", "_", Path(str(config["network"].get("path", "network"))).stem)
-        name = str(name)
-        if not re.fullmatch(r"[\w.+ -]{1,100}", name) or name.strip(". ") == "":
-            raise InputError(f"name: expected up to 100 letters, digits and . _ + - (it names a folder), got {name!r}")
-        _only(config["budget"], [f.name for f in fields(Budget)], "budget.")
-        if config["run"] is not None and config["task"] == "optimize":
-            raise InputError(f"run: got '{config['run']}' with task=optimize, which does not use it; add task=evaluate")
-        given = dict(config)
-        given |= {
-            "name": name,
-            "objectives": check_objectives(config["objectives"]),
-            "seed": whole_number("seed", config["seed"]),
-            "budget": Budget(**config["budget"]),
-            "constraints": Constraints.of(config["constraints"]),
-            "output": None if config["output"] is None else str(config["output"]),
-            "run": None if config["run"] is None else str(config["run"]),
-        }
-        return cls(**given)
 
 
 def main() -> None:
@@ -164,33 +107,6 @@ def main() -> None:
         sys.exit(FAILED)
 
 
-def build_network(config: Mapping[str, Any]) -> Network:
-    """Make or read the network that the config group `network` describes."""
-    kind = config.get("type")
-    if kind not in NETWORKS:
-        raise InputError(f"network.type: no '{kind}'{did_you_mean(str(kind), NETWORKS)}")
-    make, known = NETWORKS[kind]
-    _only(config, ["type", "name", *known], "network.")
-    arguments = {key: config[key] for key in known if key in config}
-    if kind == "file":
-        _expect("network.path", config.get("path"), str, "the path of a network file")
-        told = "network.activity" in _given() if HydraConfig.initialized() else False
-        if str(config["path"]).endswith(".npz") and told:
-            raise InputError("network.activity: a .npz file holds its own; leave it out, or save the file anew")
-        if not str(config["path"]).endswith(".npz") and not told:
-            _say(f"activity: '{config['path']}' holds none; a mean of {config.get('activity')} per neuron is assumed")
-    return make(**arguments)  # type: ignore[operator,no-any-return]
-
-
-def build_system(config: Mapping[str, Any]) -> System:
-    """Make the system that the config group `system` describes, or load the YAML that it names."""
-    if "path" in config:
-        _expect("system.path", config["path"], str, "the path of a system YAML")
-        changes = {key: value for key, value in config.items() if key != "path"}
-        return load_system(Path(str(config["path"])), changes)
-    return system_from_dict(config, where=str(config.get("name", "system")))
-
-
 def _job(config: DictConfig) -> None:
     for key in sorted(OmegaConf.missing_keys(config)):
         raise InputError(f"{key}: expected a value, got none; give {key}=...")
@@ -199,9 +115,7 @@ def _job(config: DictConfig) -> None:
     if isinstance(resolved.get("constraints"), str):  # a file: a run keeps what it says
         resolved["constraints"] = Constraints.of(resolved["constraints"]).to_dict()
     settings = Settings.of(resolved)
-    if settings.task not in TASKS:
-        raise InputError(f"task: no '{settings.task}'{did_you_mean(settings.task, TASKS)}")
-    TASKS[settings.task](settings, resolved)
+    WORK[settings.task](settings, resolved)
 
 
 def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
@@ -209,8 +123,7 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
     algorithm = str(settings.algorithm.get("name"))
     check_algorithm(algorithm, options)
     _say(f"preparing {settings.name} (the first run on a machine also compiles, for about 15 s)")
-    network = build_network(settings.network)
-    system = build_system(settings.system)
+    network, system = _network(settings), build_system(settings.system)
     problem = MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
     folder = _folder(settings)
     fingerprint = fingerprint_of(problem, algorithm, options, settings.budget, settings.seed, settings.keep_evaluations)
@@ -247,9 +160,17 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
         raise KeyboardInterrupt
 
 
-def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
+def _network(settings: Settings) -> Network:
+    config = settings.network
+    if config.get("type") == "file" and not has_activity(config) and "network.activity" not in _given():
+        _say(f"activity: '{config.get('path')}' holds none; a mean of {config.get('activity')} per neuron is assumed")
+    return build_network(config, _given())
+
+
+def _as_in_run(settings: Settings, resolved: dict[str, Any]) -> tuple[Settings, MappingProblem, Path]:
+    """Return the settings and the problem of the run that is named, changed by this command line, and its folder."""
     if settings.run is None:
-        raise InputError("run: expected the folder of a run, got null; task=evaluate needs run=outputs/...")
+        raise InputError(f"run: expected the folder of a run, got null; task={settings.task} needs run=outputs/...")
     source = Path(settings.run)
     provenance = load_json(source / PROVENANCE)
     earlier = provenance.get("config") if isinstance(provenance, dict) else None
@@ -257,8 +178,16 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
         raise InputError(f"'{source / PROVENANCE}': expected the provenance.json of a run, it has no configuration")
     _as_it_was({"constraints": None, **earlier}, resolved)
     settings = Settings.of(resolved)
-    network, system = build_network(settings.network), build_system(settings.system)
-    problem = MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
+    network, system = _network(settings), build_system(settings.system)
+    return (
+        settings,
+        MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints),
+        source,
+    )
+
+
+def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
+    settings, problem, source = _as_in_run(settings, resolved)
     folder = _folder(settings)
     if folder.resolve() == source.resolve():
         raise InputError(f"output '{folder}': is the run itself; choose another output")
@@ -291,7 +220,61 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
     print(f"\nTables and figure: {folder}")
 
 
-TASKS = {"optimize": _optimize, "evaluate": _evaluate}
+def _sample(settings: Settings, resolved: dict[str, Any]) -> None:
+    network, system = _network(settings), build_system(settings.system)
+    problem = MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
+    folder = _folder(settings)
+    open_folder(folder, settings.overwrite)
+    varied = varied_mappings(problem, settings.mappings, np.random.default_rng(settings.seed))
+    sample = front_of(problem, tuple(varied.values()), tuple(varied))
+    save_table(folder / SAMPLE, sample)
+    save_mappings(folder / "mappings.json", varied, network, system)
+    save_json(folder / PROVENANCE, provenance_of(problem, resolved))
+    save_json(folder / SUMMARY, {"name": settings.name, "mappings": len(varied)})
+    if len(varied) < settings.mappings:
+        _say(f"{settings.mappings} mappings were asked for, no more than {len(varied)} different ones were found")
+    print(f"{len(varied)} mappings of {settings.name} on {system.name}: {folder}")
+
+
+def _calibrate(settings: Settings, resolved: dict[str, Any]) -> None:
+    if settings.measurements is None:
+        raise InputError("measurements: expected a CSV of measured mappings, got null; task=calibrate needs it")
+    settings, problem, source = _as_in_run(settings, resolved)
+    known = mappings_of(problem, source)
+    table = Path(str(settings.measurements))
+    measured = load_measurements(table, known)
+    mappings = [known[m.mapping_id] for m in measured]
+    problem.evaluate_mappings(mappings)  # says which rule one breaks
+    folder = _folder(settings)
+    if folder.resolve() == source.resolve():
+        raise InputError(f"output '{folder}': is the run itself; choose another output")
+    open_folder(folder, settings.overwrite)
+    _say(f"fitting the constants of {problem.system.name} to {len(measured)} mappings")
+    rng = np.random.default_rng(settings.seed)
+
+    def evaluator(system: System) -> Evaluator:
+        return evaluator_for(settings.evaluator, problem.partitioner, system)
+
+    result = calibrate(problem.partitioner, problem.system, mappings, measured, rng, table.name, evaluator)
+    save_calibration(result, folder)
+    save_json(folder / PROVENANCE, provenance_of(problem, resolved))
+    plotting.save_figure(plotting.predicted_figure(result), folder, "predicted")
+    errors = result.errors()
+    summary = {"name": settings.name, "run": str(source), "measurements": settings.measurements}
+    save_json(folder / SUMMARY, {**summary, "mappings": len(measured), "held_out_errors": errors})
+    rows = [(c.name, *(f"{v:.4g}" for v in c[1:5]), result.unit_of(c.name), c.status) for c in result.constants]
+    print(
+        tabulate(rows, headers=["constant", "preset", "fitted", "low", "high", "unit", "status"], disable_numparse=True)
+    )
+    for column, error in errors.items():
+        print(
+            f"\n{column} of held-out mappings is off by {error['median']:.1%} (median) and at most "
+            f"{error['largest']:.1%}; before by {error['median_before']:.1%} and {error['largest_before']:.1%}."
+        )
+    print(f"\nSystem, tables and figure: {folder}")
+
+
+WORK = {"optimize": _optimize, "evaluate": _evaluate, "sample": _sample, "calibrate": _calibrate}
 
 
 def _folder(settings: Settings) -> Path:
@@ -429,17 +412,6 @@ def _print_tables(front: Front, baselines: Front) -> None:
         )
     if len(rows) < len(front):
         print(f"\n{len(rows)} of {len(front)} mappings of the front shown; all are in front.csv.")
-
-
-def _only(given: Mapping[str, Any], known: Any, prefix: str) -> None:
-    for key in given:
-        if key not in known:
-            raise InputError(f"unknown key '{prefix}{key}'{did_you_mean(str(key), known)}")
-
-
-def _expect(key: str, value: Any, kind: Any, words: str) -> None:
-    if not isinstance(value, kind):
-        raise InputError(f"{key}: expected {words}, got {value!r}")
 
 
 def _plain(message: str) -> str:

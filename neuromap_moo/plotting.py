@@ -15,12 +15,13 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.patheffects import Normal, Stroke
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from neuromap_moo.evaluate import COLUMNS, MAXIMISED
 from neuromap_moo.evaluate.analytic import link_loads
+from neuromap_moo.evaluate.calibrate import Calibration
 from neuromap_moo.files import whole_file
 from neuromap_moo.front import Front
 from neuromap_moo.mapping import Mapping
@@ -270,6 +271,42 @@ def mesh_figure(problem: MappingProblem, mapping: Mapping, title: str) -> Figure
             figure.legend(
                 handles=handles, loc="outside lower center", ncols=max(1, int(width / 1.4)), frameon=False, fontsize=6
             )
+    return figure
+
+
+def predicted_figure(calibration: Calibration) -> Figure:
+    """Measured against predicted, before and after calibration; held-out mappings stand out."""
+    shown = {column: values for column, values in calibration.measured.items() if np.isfinite(values).any()}
+    with _style():
+        size = (COLUMN_INCHES * 0.9 * len(shown), COLUMN_INCHES * 0.95)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(shown)))
+        for ax, (column, measured) in zip(axes, shown.items(), strict=True):
+            held_out = calibration.held_out
+            ax.plot(measured, calibration.preset[column], "+", color=GREY, ms=4, label="before", zorder=2)
+            for rows, style, label in (
+                (~held_out, {"mfc": INK, "mec": INK}, "fitted"),
+                (held_out, {"mfc": "white", "mec": ACCENT}, "held out"),
+            ):
+                ax.plot(
+                    measured[rows],
+                    calibration.predicted[column][rows],
+                    "o",
+                    ms=3,
+                    mew=0.8,
+                    label=label,
+                    zorder=3,
+                    **style,
+                )
+            ax.axline((np.nanmedian(measured),) * 2, slope=1, color=INK, lw=0.6, zorder=1)
+            ax.set(xscale="log", yscale="log")
+            for axis, word in ((ax.xaxis, "measured"), (ax.yaxis, "predicted")):
+                _units(axis, column)
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_minor_formatter(NullFormatter())
+                axis.set_label_text(f"{word} {column}")
+            ax.grid(True, lw=0.3, color="#dddddd", zorder=0)
+        figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
     return figure
 
 

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError
 from neuromap_moo.evaluate import MAXIMISED, minimised
+from neuromap_moo.evaluate.calibrate import PREDICTED, Calibration, Fitted
 from neuromap_moo.files import TEMPORARY, whole_file
 from neuromap_moo.front import Front, load_table, reductions, save_table
 from neuromap_moo.mapping import Mapping as CoreMapping
@@ -36,11 +38,13 @@ from neuromap_moo.search import (
 
 CHECKPOINT = "checkpoint.pkl"
 SUMMARY = "summary.json"
+SAMPLE = "sample.csv"
 PROVENANCE = "provenance.json"
 #: Mappings of a run that get a picture.
 CHOSEN = ("fastest", "most_frugal", "knee", "vendor_default")
 #: Pictures of a run, each as PDF and PNG.
-PICTURES = ("pareto", "convergence", "operators", *(f"mesh_{name}" for name in CHOSEN))
+PICTURES = ("pareto", "convergence", "operators", "predicted", *(f"mesh_{name}" for name in CHOSEN))
+CALIBRATED_FILES = CALIBRATED, CONSTANTS, PREDICTIONS = ("calibrated.yaml", "constants.csv", "predictions.csv")
 #: Files that belong to a run; overwriting removes these and nothing else.
 OWN_FILES = (
     "front.csv",
@@ -51,6 +55,8 @@ OWN_FILES = (
     PROVENANCE,
     "evaluations.npz",
     "evaluated.csv",
+    SAMPLE,
+    *CALIBRATED_FILES,
     "report.html",
     CHECKPOINT,
     *(f"{name}.{ending}" for name in PICTURES for ending in ("pdf", "png")),
@@ -307,14 +313,20 @@ class Rescored:
     left_out: int
 
 
-def rescore(problem: MappingProblem, folder: Path) -> Rescored:
-    """Evaluate the mappings of a run folder for `problem`; raises InputError where they do not belong or do not fit."""
+def mappings_of(problem: MappingProblem, folder: Path) -> dict[str, CoreMapping]:
+    """Read the mappings of a run folder, front and baselines, by id; InputError where they are another network's."""
     mappings, network, _ = load_mappings(folder / "mappings.json")
     if network != problem.network.digest:
         raise InputError(
             f"run '{folder}': its mappings are for the network with digest {network[:12]}, this one has "
             f"{problem.network.digest[:12]}; give the network the run was made with"
         )
+    return mappings
+
+
+def rescore(problem: MappingProblem, folder: Path) -> Rescored:
+    """Evaluate the mappings of a run folder for `problem`; raises InputError where they do not belong or do not fit."""
+    mappings = mappings_of(problem, folder)
     ids = load_table(folder / "front.csv")["mapping_id"]
     for name in ids:
         if name not in mappings:
@@ -338,6 +350,30 @@ def rescore(problem: MappingProblem, folder: Path) -> Rescored:
     chosen = MappingBatch(batch.cores_per_layer[keep], batch.core_of_slice[keep])
     front = front_of(problem, tuple(chosen.unstack()), () if kept else tuple(ids[i] for i in keep))
     return Rescored(scored, non_dominated, front, baselines_of(problem), left_out)
+
+
+def save_calibration(calibration: Calibration, folder: Path) -> None:
+    """Write the calibrated system as YAML, its constants, and what they predict, as CSV."""
+    with whole_file(folder / CALIBRATED) as temporary:
+        text = yaml.safe_dump(calibration.system.to_dict(), sort_keys=False, allow_unicode=True, width=120)
+        temporary.write_text(text, encoding="utf-8")
+    kinds = [f"{column}_{what}" for column in PREDICTED for what in ("measured", "predicted", "preset")]
+    constants = [(*c, calibration.unit_of(c.name)) for c in calibration.constants]
+    sources = [
+        source[column]
+        for column in PREDICTED
+        for source in (calibration.measured, calibration.predicted, calibration.preset)
+    ]
+    ids = [m.mapping_id for m in calibration.measurements]
+    predictions = list(zip(ids, calibration.held_out.tolist(), *(s.tolist() for s in sources), strict=True))
+    for name, head, rows in (
+        (CONSTANTS, [*Fitted._fields, "unit"], constants),
+        (PREDICTIONS, ["mapping_id", "held_out", *kinds], predictions),
+    ):
+        with whole_file(folder / name) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
+            writer = csv.writer(f, lineterminator="\n")
+            writer.writerow(head)
+            writer.writerows(["" if v != v else v for v in row] for row in rows)  # nan stays empty
 
 
 def _load_evaluations(path: Path, problem: MappingProblem) -> tuple[MappingBatch, int]:

@@ -23,6 +23,7 @@ from neuromap_moo import cli
 from neuromap_moo.files import config_folder
 from neuromap_moo.front import load_table
 from neuromap_moo.search import ALGORITHMS
+from neuromap_moo.settings import build_system
 from neuromap_moo.system import presets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +92,7 @@ def test_presets_read_the_same_by_hydra_and_by_load_system(name):
 
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("config", overrides=[f"system={name}"])
-    assert cli.build_system(OmegaConf.to_container(config.system)) == nm.load_system(name)
+    assert build_system(OmegaConf.to_container(config.system)) == nm.load_system(name)
 
 
 def test_every_algorithm_has_a_file_with_its_defaults():
@@ -199,6 +200,10 @@ def bad_files(folder):
         (["~seed"], ["seed: missing"]),
         (["~system"], ["system: missing"]),
         (["run=somewhere"], ["task=evaluate"]),
+        (["measurements=m.csv"], ["measurements", "task=calibrate"]),
+        (["task=calibrate", "run=somewhere"], ["measurements", "CSV"]),
+        (["task=calibrate", "measurements=m.csv"], ["run=outputs/..."]),
+        (["task=sample", "mappings=0"], ["mappings", "got 0"]),
         (["network=file", "network.path=null"], ["network.path: expected the path"]),
         (["network=file", "network.path=mine.npz", "network.activity=0.1"], ["holds its own"]),
         (["network=file", "network.path=folder.net"], ["folder.net", "or it is a folder"]),
@@ -537,6 +542,37 @@ def test_sigterm_saves_like_ctrl_c(here):
     code, _, err = finish(process)
     assert code == 130, err
     assert (here / "run" / "front.csv").exists()
+
+
+def test_a_sample_is_measured_and_the_system_calibrated(here, monkeypatch, capsys):
+    small = [*SMALL, "system.topology.width=4", "system.topology.height=2"]
+    code, out, err = call(monkeypatch, capsys, "task=sample", *small, "mappings=24", "output=sample")
+    assert code == 0, err
+    assert "24 mappings of small" in out
+    table = load_table(here / "sample" / "sample.csv")
+    slower = [str(1.5 * float(value)) for value in table["latency_s"]]
+    lines = ["mapping_id,latency_s", *map(",".join, zip(table["mapping_id"], slower, strict=True))]
+    (here / "measured.csv").write_text("\n".join(lines))
+    arguments = ["task=calibrate", "run=sample", "measurements=measured.csv", "output=fit"]
+    code, out, err = call(monkeypatch, capsys, *arguments)
+    assert code == 0, err
+    assert "latency_s of held-out mappings is off by 0.0% (median) and at most 0.0%; before by 33.3% and 33.3%" in out
+    for name in ("constants.csv", "predictions.csv", "predicted.pdf", "predicted.png", "summary.json"):
+        assert (here / "fit" / name).exists()
+    constants = load_table(here / "fit" / "constants.csv")
+    rows = list(zip(*(constants[key] for key in ("name", "preset", "value", "status")), strict=True))
+    fitted = [(name, float(value) / float(preset)) for name, preset, value, status in rows if status == "fitted"]
+    assert fitted
+    for name, ratio in fitted:
+        assert ratio == pytest.approx(1 / 1.5 if name.startswith("bandwidth") else 1.5, rel=1e-3), name
+    # The system that comes out is one to search on.
+    again = ["system=file", "system.path=fit/calibrated.yaml", *SMALL, "budget.evaluations=100", "output=run"]
+    assert call(monkeypatch, capsys, *again)[0] == 0
+    code, _, err = call(monkeypatch, capsys, *arguments)
+    assert (code, "overwrite=true" in err) == (2, True)
+    (here / "measured.csv").write_text("mapping_id,latency_s\nnone,1e-6\n")
+    code, _, err = call(monkeypatch, capsys, *arguments[:-1], "output=other")
+    assert (code, "line 2: no mapping 'none'" in err, (here / "other").exists()) == (2, True, False)
 
 
 @pytest.mark.parametrize("content", ["[]", '{"config": null}', '{"config": {}}', "{"])

@@ -19,11 +19,11 @@ from omegaconf import OmegaConf
 import neuromap_moo as nm
 from neuromap_moo import best_known, instances
 from neuromap_moo.best_known import improve, start_instance, verify
-from neuromap_moo.cli import build_network, build_system
 from neuromap_moo.evaluate import minimised
 from neuromap_moo.files import config_folder
 from neuromap_moo.instances import BLOCKS, INSTANCES
 from neuromap_moo.search import non_dominated_rows
+from neuromap_moo.settings import build_network, build_system
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "instances"

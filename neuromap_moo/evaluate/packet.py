@@ -119,8 +119,8 @@ class PacketEvaluator:
                 raise RuntimeError(
                     f"step {step}: {traffic.dest.size - reached} of {traffic.dest.size} messages are stuck"
                 )
-            for i, counts in enumerate((traffic.words, traffic.synops)):
-                of_slice = np.bincount(traffic.dest, counts, n)
+            for i, load in enumerate((traffic.words, traffic.synops)):
+                of_slice = np.bincount(traffic.dest, load, n)
                 most[step, i], total[step, i] = of_slice.max(), of_slice.sum()
             delivered[step] = reached
             inter_chip[step] = np.count_nonzero(chip[source] != chip[traffic.dest])

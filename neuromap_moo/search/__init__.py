@@ -12,6 +12,7 @@ from neuromap_moo.search.driver import (
 )
 from neuromap_moo.search.operators import DRAWN
 from neuromap_moo.search.problem import MappingProblem, baselines, operators
+from neuromap_moo.search.varied import varied_mappings
 
 __all__ = [
     "ALGORITHMS",
@@ -27,4 +28,5 @@ __all__ = [
     "non_dominated_rows",
     "operators",
     "search_mappings",
+    "varied_mappings",
 ]

@@ -33,8 +33,8 @@ SNAPSHOTS, SNAPSHOT_SHARE = 10, 0.5
 #: Weight of all other objectives in a run towards one end.
 TIE_BREAK = 1e-3
 
-#: Objectives count in units of the front's range, and of no less than this share of the reference point: on a front that
-#: is nearly one point, ranges are chance.
+#: Objectives count in units of the front's range, and of no less than this share of the reference point: on a front
+#: that is nearly one point, ranges are chance.
 NARROW = 0.05
 
 #: Rough work of one evaluation, one move and one look at links, with what they grow by: per edge of the core graph,

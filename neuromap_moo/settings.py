@@ -1,0 +1,137 @@
+"""The configuration of a run: every key of conf/config.yaml checked, network and system made from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from neuromap_moo.constraints import Constraints
+from neuromap_moo.errors import InputError, did_you_mean, whole_number
+from neuromap_moo.evaluate import check_objectives
+from neuromap_moo.network import Network
+from neuromap_moo.readers import load_network, sparse_mlp
+from neuromap_moo.search import Budget
+from neuromap_moo.system import System, load_system, system_from_dict
+
+NETWORKS = {
+    "sparse_mlp": (
+        sparse_mlp,
+        ("sizes", "density", "activity", "activity_sigma", "weight_bits", "steps_per_inference", "seed", "name"),
+    ),
+    "file": (load_network, ("path", "activity", "activity_sigma", "steps_per_inference", "seed")),
+}
+
+TASKS = ("optimize", "evaluate", "sample", "calibrate")
+
+#: Keys that are a path or null; those that only some tasks use.
+PATHS = ("output", "run", "measurements")
+USED_BY = {"run": ("evaluate", "calibrate"), "measurements": ("calibrate",)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The resolved configuration, checked: one field per key of conf/config.yaml."""
+
+    name: str
+    task: str
+    objectives: tuple[str, ...]
+    budget: Budget
+    seed: int
+    output: str | None
+    overwrite: bool
+    keep_evaluations: bool
+    run: str | None
+    mappings: int
+    measurements: str | None
+    started: str
+    network: Mapping[str, Any]
+    system: Mapping[str, Any]
+    evaluator: Mapping[str, Any]
+    algorithm: Mapping[str, Any]
+    constraints: Constraints
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Settings:
+        """Check keys and types; `++key` gets past Hydra, so nothing is taken for granted."""
+        known = [f.name for f in fields(cls)]
+        refuse_unknown(config, known, "")
+        for key in known:
+            if key not in config:
+                raise InputError(f"{key}: missing; expected the key of conf/config.yaml, leave out '~{key}'")
+        for key in ("budget", "network", "system", "evaluator", "algorithm"):
+            expect(key, config[key], Mapping, "a group of keys")
+        for key in ("overwrite", "keep_evaluations"):
+            expect(key, config[key], bool, "true or false")
+        for key in PATHS:
+            if config[key] is not None:
+                expect(key, config[key], (str, int), "a path or null")
+        name = config["name"]
+        if name is None:  # a network from a file goes by the file's name
+            name = re.sub(r"[^\w.+ -]", "_", Path(str(config["network"].get("path", "network"))).stem)
+        name = str(name)
+        if not re.fullmatch(r"[\w.+ -]{1,100}", name) or name.strip(". ") == "":
+            raise InputError(f"name: expected up to 100 letters, digits and . _ + - (it names a folder), got {name!r}")
+        refuse_unknown(config["budget"], [f.name for f in fields(Budget)], "budget.")
+        if config["task"] not in TASKS:
+            raise InputError(f"task: no '{config['task']}'{did_you_mean(str(config['task']), TASKS)}")
+        for key, tasks in USED_BY.items():
+            if config[key] is not None and config["task"] not in tasks:
+                raise InputError(
+                    f"{key}: got '{config[key]}' with task={config['task']}, which does not use it; add "
+                    f"{' or '.join(f'task={task}' for task in tasks)}"
+                )
+        given = dict(config)
+        given |= {
+            "name": name,
+            "objectives": check_objectives(config["objectives"]),
+            "seed": whole_number("seed", config["seed"]),
+            "mappings": whole_number("mappings", config["mappings"], 1),
+            "budget": Budget(**config["budget"]),
+            "constraints": Constraints.of(config["constraints"]),
+        } | {key: None if config[key] is None else str(config[key]) for key in PATHS}
+        return cls(**given)
+
+
+def build_network(config: Mapping[str, Any], given: Sequence[str] = ()) -> Network:
+    """Make or read the network that the config group `network` describes; `given` are the keys that a user named."""
+    kind = config.get("type")
+    if kind not in NETWORKS:
+        raise InputError(f"network.type: no '{kind}'{did_you_mean(str(kind), NETWORKS)}")
+    make, known = NETWORKS[kind]
+    refuse_unknown(config, ["type", "name", *known], "network.")
+    arguments = {key: config[key] for key in known if key in config}
+    if kind == "file":
+        expect("network.path", config.get("path"), str, "the path of a network file")
+        if has_activity(config) and "network.activity" in given:
+            raise InputError("network.activity: a .npz file holds its own; leave it out, or save the file anew")
+    return make(**arguments)  # type: ignore[operator,no-any-return]
+
+
+def build_system(config: Mapping[str, Any]) -> System:
+    """Make the system that the config group `system` describes, or load the YAML that it names."""
+    if "path" in config:
+        expect("system.path", config["path"], str, "the path of a system YAML")
+        changes = {key: value for key, value in config.items() if key != "path"}
+        return load_system(Path(str(config["path"])), changes)
+    return system_from_dict(config, where=str(config.get("name", "system")))
+
+
+def has_activity(config: Mapping[str, Any]) -> bool:
+    """Tell whether the config group `network` names a file that holds its own activity."""
+    return str(config.get("path")).endswith(".npz")
+
+
+def refuse_unknown(given: Mapping[str, Any], known: Any, prefix: str) -> None:
+    """Raise InputError for a key that is not among the known ones."""
+    for key in given:
+        if key not in known:
+            raise InputError(f"unknown key '{prefix}{key}'{did_you_mean(str(key), known)}")
+
+
+def expect(key: str, value: Any, kind: Any, words: str) -> None:
+    """Raise InputError for a value of another kind."""
+    if not isinstance(value, kind):
+        raise InputError(f"{key}: expected {words}, got {value!r}")
