@@ -13,11 +13,12 @@ PRESETS = ("loihi2", "loihi1")
 
 def table() -> str:
     """Return every capacity and cost of the presets as a Markdown table."""
-    rows = ["| preset | constant | value | unit | kind | source |", "|---|---|---|---|---|---|"]
+    rows = ["| preset | constant | value | bracket | unit | kind | source |", "|---|---|---|---|---|---|---|"]
     for preset in PRESETS:
         system = nm.load_system(preset)
         for key, c in {**system.capacities, **system.costs}.items():
-            rows.append(f"| {preset} | `{key}` | {c.value:.6g} | {c.unit} | {c.kind} | {c.source} |")
+            bracket = "" if c.low is None else f"{c.low:.6g} to {c.high:.6g}"
+            rows.append(f"| {preset} | `{key}` | {c.value:.6g} | {bracket} | {c.unit} | {c.kind} | {c.source} |")
     return "\n".join(rows) + "\n"
 
 

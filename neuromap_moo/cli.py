@@ -57,10 +57,11 @@ from neuromap_moo.run import (
     save_json,
     save_tables,
     search,
+    with_robustness,
 )
 from neuromap_moo.search import Budget, MappingProblem, SearchState, check_algorithm, fingerprint_of, varied_mappings
 from neuromap_moo.settings import Settings, build_network, build_system, has_activity
-from neuromap_moo.system import System
+from neuromap_moo.system import BRACKET, System
 from neuromap_moo.topology import GIVEN
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -144,6 +145,7 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
                 settings.name,
                 options,
                 keep_evaluations=settings.keep_evaluations,
+                robustness_samples=settings.robustness_samples,
                 checkpoint=folder / CHECKPOINT_FILE,
                 on_generation=on_generation,
                 should_stop=lambda: bool(stopped),
@@ -194,9 +196,10 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
     result = rescore(problem, source)
     open_folder(folder, settings.overwrite)
     save_table(folder / "evaluated.csv", result.scored, extra={"non_dominated": result.non_dominated})
-    save_front(problem, result.front, result.baselines, folder)
+    front = with_robustness(problem, result.front, settings.robustness_samples, settings.seed)
+    save_front(problem, front, result.baselines, folder)
     save_json(folder / PROVENANCE, provenance_of(problem, resolved))
-    plotting.save_figure(plotting.pareto_figure(result.front, result.baselines, result.scored), folder, "pareto")
+    plotting.save_figure(plotting.pareto_figure(front, result.baselines, result.scored), folder, "pareto")
     kept = int(result.non_dominated.sum())
     summary = {
         "name": settings.name,
@@ -206,17 +209,17 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
         "objectives": list(problem.objectives),
         "scored": len(result.scored),
         "still_non_dominated": kept,
-        "mappings": len(result.front),
+        "mappings": len(front),
         "left_out": result.left_out,
         "reference_point": reference_point(problem),
-        "hypervolume": hypervolume(problem, result.front),
-        "best": reductions(result.front, result.baselines),
+        "hypervolume": hypervolume(problem, front),
+        "best": reductions(front, result.baselines),
     }
     save_json(folder / SUMMARY, summary)
     print(f"{kept} of {len(result.scored)} mappings of '{source}' stay non-dominated on {problem.system.name}.")
     if result.left_out:
         print(f"{result.left_out} kept mappings do not fit {problem.system.name} and were left out.")
-    _print_tables(result.front, result.baselines)
+    _print_tables(front, result.baselines)
     print(f"\nTables and figure: {folder}")
 
 
@@ -297,7 +300,11 @@ def _mark_given(resolved: dict[str, Any]) -> None:
     for key in given:
         path = key.split(".")
         if path[0] == "system" and path[-1] == "value" and f"{key[: -len('value')]}source" not in given:
-            _find(resolved, path[:-1]).update(GIVEN)
+            constant = _find(resolved, path[:-1])
+            constant.update(GIVEN)
+            for end in BRACKET:
+                if f"{key[: -len('value')]}{end}" not in given:
+                    constant.pop(end, None)
 
 
 def _as_it_was(earlier: Mapping[str, Any], resolved: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from neuromap_moo.evaluate.calibrate import Calibration
 from neuromap_moo.files import whole_file
 from neuromap_moo.front import Front
 from neuromap_moo.mapping import Mapping
-from neuromap_moo.run import CHOSEN, Run, hypervolume
+from neuromap_moo.run import CHOSEN, ROBUSTNESS, Run, hypervolume
 from neuromap_moo.search import DRAWN, MappingProblem
 from neuromap_moo.system import System
 from neuromap_moo.topology import MESH_CLASSES, Mesh
@@ -50,7 +50,13 @@ def pareto(ax: Any, front: Front, baselines: Front | None = None, x: int = 0, y:
         # What is attained between two mappings: the one at the smaller x where x is minimised, else the next.
         steps = "steps-pre" if front.objective_names[x] in MAXIMISED else "steps-post"
         ax.plot(F[order, x], F[order, y], "-", color=GREY, lw=0.8, zorder=1, drawstyle=steps)
-    ax.plot(F[order, x], F[order, y], "o", color=INK, ms=2.8, label=f"front ({len(front)} mappings)", zorder=3)
+    label = f"front ({len(front)} mappings)"
+    if ROBUSTNESS in front.table:
+        shade = {"c": front.table[ROBUSTNESS][order], "cmap": "Greys", "vmin": 0.0, "vmax": 1.0}
+        label += ",\ndarker where robust"
+        ax.scatter(F[order, x], F[order, y], s=9, ec=INK, lw=0.4, label=label, zorder=3, **shade)
+    else:
+        ax.plot(F[order, x], F[order, y], "o", color=INK, ms=2.8, label=label, zorder=3)
     ax.plot(F[front.knee, x], F[front.knee, y], "*", color=ACCENT, mec=INK, mew=0.5, ms=10, label="knee", zorder=4)
     if baselines is not None:
         B = baselines.objectives

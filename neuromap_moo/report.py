@@ -14,7 +14,7 @@ from neuromap_moo import plotting
 from neuromap_moo.evaluate import COLUMNS, MAXIMISED
 from neuromap_moo.files import whole_file
 from neuromap_moo.front import Front
-from neuromap_moo.run import CHOSEN, Run
+from neuromap_moo.run import CHOSEN, ROBUST, ROBUSTNESS, Run, robust_mappings
 
 #: Columns of the tables on the page and on the screen, after the objectives.
 SHOWN = ("latency_s", "energy_j", "throughput_hz", "bottleneck", "cores_used", "chips_used", "message_hops")
@@ -100,6 +100,12 @@ def headline(run: Run) -> list[str]:
             elif value is not None:
                 text += f", {abs(value):.1%} {_direction(name, value)} {base}"
         lines.append(text + ".")
+    if ROBUSTNESS in run.front.table:
+        n = robust_mappings(run.front)
+        lines.append(
+            f"{n} of {len(run.front)} mappings stay non-dominated on {ROBUST:.0%} or more of the systems drawn from "
+            "the brackets of the constants."
+        )
     return lines
 
 

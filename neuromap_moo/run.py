@@ -11,7 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,15 @@ from neuromap_moo.search import (
     SearchState,
     checkpoint_fingerprint,
     non_dominated_rows,
+    robustness,
     search_mappings,
 )
 
 CHECKPOINT = "checkpoint.pkl"
 SUMMARY = "summary.json"
 SAMPLE = "sample.csv"
+ROBUSTNESS = "robustness"  # column of front.csv
+ROBUST = 0.9
 PROVENANCE = "provenance.json"
 #: Mappings of a run that get a picture.
 CHOSEN = ("fastest", "most_frugal", "knee", "vendor_default")
@@ -120,6 +123,7 @@ class Run:
             "ended": self.ended or "stopped",
             "mappings": len(self.front),
             "knee": self.front.ids[self.front.knee],
+            **({} if ROBUSTNESS not in self.front.table else {"robust_mappings": robust_mappings(self.front)}),
             "reference_point": self.reference_point,
             "hypervolume": self.hypervolume,
             "best": reductions(self.front, self.baselines),
@@ -135,6 +139,7 @@ def search(
     name: str = "search",
     options: Mapping[str, Any] | None = None,
     keep_evaluations: bool = False,
+    robustness_samples: int = 100,
     checkpoint: Path | None = None,
     on_generation: Callable[[SearchState], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -154,6 +159,8 @@ def search(
         placement_offspring and placement_generations for es.
     keep_evaluations
         Keep every evaluated mapping in `Run.evaluated`.
+    robustness_samples
+        Draws of the system's constants within their brackets; the front gets a column `robustness`, see `robustness`.
     checkpoint
         File written every few seconds; where it exists, the search goes on from it. Remove it when you are done.
     on_generation, should_stop
@@ -178,7 +185,7 @@ def search(
         problem=problem,
         algorithm=algorithm,
         seed=seed,
-        front=front_of(problem, result.mappings),
+        front=with_robustness(problem, front_of(problem, result.mappings), robustness_samples, seed),
         baselines=baselines_of(problem),
         history=result.history,
         history_columns=result.history_columns,
@@ -193,6 +200,19 @@ def front_of(problem: MappingProblem, mappings: tuple[CoreMapping, ...], ids: tu
     """Evaluate the mappings of a front for every column; without `ids` they are numbered in their order."""
     ids = ids or tuple(f"m{i:03d}" for i in range(len(mappings)))
     return Front(ids, mappings, problem.evaluate_mappings(mappings), problem.objectives)
+
+
+def with_robustness(problem: MappingProblem, front: Front, n_samples: int, seed: int) -> Front:
+    """Return the front with a column `robustness`, unless there are no samples."""
+    if n_samples == 0:
+        return front
+    share = robustness(problem, stack(front.mappings), n_samples, np.random.default_rng(seed))
+    return replace(front, table={**front.table, ROBUSTNESS: share})
+
+
+def robust_mappings(front: Front) -> int:
+    """Count the mappings that stay non-dominated in ROBUST of the systems drawn, or more."""
+    return int((front.table[ROBUSTNESS] >= ROBUST).sum())
 
 
 def baselines_of(problem: MappingProblem) -> Front:

@@ -43,6 +43,7 @@ class Settings:
     output: str | None
     overwrite: bool
     keep_evaluations: bool
+    robustness_samples: int
     run: str | None
     mappings: int
     measurements: str | None
@@ -88,6 +89,7 @@ class Settings:
             "name": name,
             "objectives": check_objectives(config["objectives"]),
             "seed": whole_number("seed", config["seed"]),
+            "robustness_samples": whole_number("robustness_samples", config["robustness_samples"]),
             "mappings": whole_number("mappings", config["mappings"], 1),
             "budget": Budget(**config["budget"]),
             "constraints": Constraints.of(config["constraints"]),

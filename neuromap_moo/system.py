@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,17 +52,23 @@ COST_UNITS = {
     "p_chip_w": "W",
     "p_core_w": "W",
 }
+BRACKET = ("low", "high")
 CAPACITY_UNITS = {"synapse_words": "word", "neurons": "neuron"}
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A number with its unit, its source and how well it is known (published, derived or assumed)."""
+    """A number with its unit, its source and how well it is known (published, derived or assumed).
+
+    `low` and `high` bracket it where the source gives more than one number or an interval; both or none.
+    """
 
     value: float
     unit: str
     source: str
     kind: str
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +103,10 @@ class System:
         _check_constants(f"{where}, capacities", self.capacities, CAPACITY_UNITS, tuple(CAPACITY_UNITS))
         for key, c in self.capacities.items():
             finite_number(f"{where}, capacities.{key}", c.value, 1.0, c.unit)
+        self._check_costs()
+
+    def _check_costs(self) -> None:
+        where = f"system '{self.name}'"
         barriers = {key: "s" for key in self.costs if key.startswith(BARRIER + ".")}
         if f"{BARRIER}.chips_1" not in barriers:
             raise InputError(f"{where}, costs.{BARRIER}.chips_1: missing; expected the barrier time of one chip in s")
@@ -216,6 +227,25 @@ class System:
         known = np.log([n for n, _ in table])
         return np.asarray(np.interp(np.log(chips), known, np.array([s for _, s in table])), dtype=np.float64)
 
+    def with_costs(self, changes: Mapping[str, float | Constant]) -> System:
+        """Return the system with some costs changed, by full name; a bare number keeps unit, source and kind.
+
+        Topology and routes are shared with this one.
+        """
+        costs = dict(self.costs)
+        for key, given in changes.items():
+            if isinstance(given, Constant):
+                costs[key] = given
+            elif key in costs:
+                costs[key] = replace(costs[key], value=given, low=None, high=None)
+            else:
+                raise InputError(f"system '{self.name}': no cost '{key}'{did_you_mean(key, costs)}")
+        other = copy.copy(self)
+        object.__setattr__(other, "costs", costs)
+        other.__dict__.pop("digest", None)
+        other._check_costs()
+        return other
+
     def to_dict(self) -> dict[str, Any]:
         """Return the system in the form of a system YAML."""
         return {
@@ -331,7 +361,7 @@ def _with_costs(
         )
         for full, value in values.items():
             unit = part[full].unit if full in part else part[members[0]].unit
-            part[full] = Constant(value, unit, **GIVEN)
+            part[full] = Constant(value, unit, GIVEN["source"], GIVEN["kind"])
     return System(name, topology, numbers["capacities"], numbers["costs"], masked_cores, combine, copies)
 
 
@@ -381,7 +411,8 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
             value = value if another else _merge(old, value)
         merged[key] = value
     if above.get("value", below.get("value")) != below.get("value") and "source" not in above:
-        merged |= GIVEN  # the source below spoke of another number
+        # The source below spoke of another number.
+        merged = {k: v for k, v in merged.items() if k not in BRACKET or k in above} | GIVEN
     return merged
 
 
@@ -394,7 +425,7 @@ def _flat(where: str, data: Mapping[str, Any], prefix: str = "") -> dict[str, Co
         if "value" not in entry and all(isinstance(v, Mapping) for v in entry.values()):
             constants |= _flat(where, entry, f"{full}.")
             continue
-        for part in Constant.__dataclass_fields__:
+        for part in ("value", "unit", "source", "kind"):
             if part not in entry:
                 raise InputError(f"{where}.{full}: '{part}' is missing; expected value, unit, source and kind")
         for part in entry:
@@ -402,12 +433,17 @@ def _flat(where: str, data: Mapping[str, Any], prefix: str = "") -> dict[str, Co
                 raise InputError(
                     f"{where}.{full}: unknown key '{part}'{did_you_mean(part, Constant.__dataclass_fields__)}"
                 )
-        value = entry["value"]
-        if isinstance(value, str):  # YAML 1.1 reads 4e-9 (no point) as text
-            with contextlib.suppress(ValueError):  # what is no number is refused with its name later
-                value = float(value)
-        constants[full] = Constant(value, str(entry["unit"]), str(entry["source"]), str(entry["kind"]))
+        value, low, high = (_number(entry.get(part)) for part in ("value", "low", "high"))
+        constants[full] = Constant(value, str(entry["unit"]), str(entry["source"]), str(entry["kind"]), low, high)
     return constants
+
+
+def _number(given: Any) -> Any:
+    """Return a number where YAML 1.1 reads text, as in 4e-9 without a point; what is none is refused later."""
+    if isinstance(given, str):
+        with contextlib.suppress(ValueError):
+            return float(given)
+    return given
 
 
 def _nested(constants: Mapping[str, Constant]) -> dict[str, Any]:
@@ -415,6 +451,8 @@ def _nested(constants: Mapping[str, Constant]) -> dict[str, Any]:
     for key, c in constants.items():
         head, _, tail = key.partition(".")
         entry = {"value": c.value, "unit": c.unit, "kind": c.kind, "source": c.source}
+        if c.low is not None:
+            entry |= {"low": c.low, "high": c.high}
         if tail:
             data.setdefault(head, {})[tail] = entry
         else:
@@ -437,3 +475,10 @@ def _check_constants(
             raise InputError(f"{where}.{key}: expected unit '{unit}', got '{c.unit}'; convert the value")
         if c.kind not in KINDS:
             raise InputError(f"{where}.{key}: expected kind {' | '.join(KINDS)}, got '{c.kind}'")
+        if (c.low, c.high) != (None, None):
+            for end, name in ((c.low, "low"), (c.high, "high")):
+                finite_number(f"{where}.{key}.{name}", end, unit=unit, above=key in positive)
+            if not c.low <= c.value <= c.high:  # type: ignore[operator]
+                raise InputError(
+                    f"{where}.{key}: expected low <= value <= high, got {c.low}, {c.value}, {c.high}; give all three"
+                )

@@ -205,8 +205,8 @@ def calibrate(
     names, batch = (*times.names, *energies.names), stack(mappings)
 
     def predict(time: FloatArray, energy: FloatArray) -> dict[str, FloatArray]:
-        values = {name: _in_unit(system, name, x) for name, x in zip(names, (*time, *energy), strict=True)}
-        now = _with_values(system, values)
+        values = [_in_unit(system, name, x) for name, x in zip(names, (*time, *energy), strict=True)]
+        now = system.with_costs({n: _constant(system, n, value) for n, value in zip(names, values, strict=True)})
         made = AnalyticEvaluator(partitioner, now) if evaluator is None else evaluator(now)
         metrics = made.evaluate(batch)
         return {column: metrics[column] for column in PREDICTED}
@@ -560,18 +560,21 @@ def _in_unit(system: System, name: str, value: float) -> float:
     return float(system.cost("message_bits") / value if name.startswith("bandwidth") else value)
 
 
-def _with_values(system: System, values: MappingABC[str, float]) -> System:
-    costs = dict(system.costs)
-    for name, value in values.items():
-        costs[name] = replace(costs[name], value=value) if name in costs else Constant(value, "s", "", "assumed")
-    return replace(system, costs=costs)
+def _constant(system: System, name: str, value: float, source: str = "") -> Constant:
+    """Return a cost with another value; a barrier between those that the system names is a new one."""
+    unit = system.costs[name].unit if name in system.costs else "s"
+    return Constant(value, unit, source, "derived")
 
 
 def _with_sources(system: System, constants: Sequence[Fitted], source: str) -> System:
     """Return the system with what was fitted, and what is said of it."""
-    changed = {c.name: c for c in constants if c.status not in (NO_DATA, ZERO) and c.value != c.preset}
-    costs = dict(_with_values(system, {name: c.value for name, c in changed.items()}).costs)
-    for name, c in changed.items():
+    changed = {}
+    for c in constants:
+        if c.status in (NO_DATA, ZERO) or c.value == c.preset:
+            continue
         said = f"95 % interval {c.low:.4g} to {c.high:.4g}" if c.status == FITTED else c.status
-        costs[name] = replace(costs[name], source=f"{source}; {said}", kind="derived")
-    return replace(system, name=f"{system.name}_calibrated", costs=costs)
+        made = _constant(system, c.name, c.value, f"{source}; {said}")
+        if c.status == FITTED and c.low <= c.value <= c.high:
+            made = replace(made, low=c.low, high=c.high)
+        changed[c.name] = made
+    return replace(system.with_costs(changed), name=f"{system.name}_calibrated")

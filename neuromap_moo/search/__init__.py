@@ -12,6 +12,7 @@ from neuromap_moo.search.driver import (
 )
 from neuromap_moo.search.operators import DRAWN
 from neuromap_moo.search.problem import MappingProblem, baselines, operators
+from neuromap_moo.search.robust import robustness
 from neuromap_moo.search.varied import varied_mappings
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "fingerprint_of",
     "non_dominated_rows",
     "operators",
+    "robustness",
     "search_mappings",
     "varied_mappings",
 ]
