@@ -334,26 +334,34 @@ class Partitioner:
             synops=np.concatenate(synops)[order].astype(np.float64),
         )
 
-    def vendor_slice_counts(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-        """Cores per layer (L,) by the vendor's rule, and a note where it had to be bent.
+    def vendor_cuts(self, layer: int) -> list[NDArray[np.int64]]:
+        """Words of synapse memory of each chunk of a layer, for one cut after the other that the vendor's rule tries.
 
-        Start with one slice; while a slice needs a > capacity words, multiply the count by ceil(a / capacity), with
-        chunks of ceil(n / count), the last one short (recovered from public compile logs). The mapping is then cut in
-        equal slices, whose largest is the same; where a moved boundary makes that too large, the next count that fits
-        is taken. Where constraints forbid a count, the nearest that they allow is.
+        Start with one chunk; while one needs a > capacity words, multiply their number by ceil(a / capacity), in chunks
+        of ceil(n / number), the last one short (recovered from public compile logs). The last cut is the one taken.
+        """
+        size, number = self.layer_sizes[layer], 1
+        tried: list[NDArray[np.int64]] = []
+        while True:
+            chunk = -(-size // number)
+            bounds = np.append(np.arange(0, size, chunk), size)
+            none = np.zeros(bounds.size - 1, dtype=np.int64)
+            words = sum((self._count(p, bounds).words for p in self._incoming[layer]), none)
+            tried.append(words)
+            factor = max(-(-int(words.max()) // self._synapse_words), -(-chunk // self._neurons))
+            if factor <= 1 or chunk == 1:
+                return tried
+            number *= factor
+
+    def vendor_slice_counts(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Cores per layer (L,) by the vendor's rule (`vendor_cuts`), and a note where it had to be bent.
+
+        The mapping is cut in equal slices, whose largest is that of the rule's chunks; where a moved boundary makes it
+        too large, the next count that fits is taken. Where constraints forbid a count, the nearest that they allow is.
         """
         counts, notes = [], []
-        for i, size in enumerate(self.layer_sizes):
-            k = 1
-            while True:
-                chunk = -(-size // k)
-                bounds = np.append(np.arange(0, size, chunk), size)
-                words = sum((self._count(p, bounds).words for p in self._incoming[i]), np.zeros(1, dtype=np.int64))
-                factor = max(-(-int(words.max()) // self._synapse_words), -(-chunk // self._neurons))
-                if factor <= 1 or chunk == 1:
-                    break
-                k *= factor
-            k = bounds.size - 1
+        for i in range(len(self.layer_sizes)):
+            k = self.vendor_cuts(i)[-1].size
             memory = self._fits_memory[i]
             if k <= self.n_cores and not memory[k]:
                 fitting = np.flatnonzero(memory[k:])

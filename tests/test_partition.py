@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -13,6 +14,7 @@ from neuromap_moo.evaluate import reference
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.mapping import stack
 from neuromap_moo.partition import FixedPartitioner, Partitioner, partitioner_for, slice_bounds
+from neuromap_moo.readers.netx import weight_bits_of
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -258,6 +260,26 @@ def test_vendor_rule_gives_the_cores_of_the_public_pilotnet_log():
     # chunks of 17 take 12 800 words, ceil(12 800 / 12 000) = 2, so 12; chunks of 9 take 2560 * 3 = 7680.
     # The log prints 12, 1, 1, 1 cores; the mean of its 12 cores is (11 * 7680 + 1 * 2560) / 12 = 7253 words.
     assert vendor(pilotnet_head(), nm.load_system("loihi2")) == ([1, 12, 1, 1, 1], ())
+    partitioner = partitioner_for(pilotnet_head(), nm.load_system("loihi2"))
+    tried = [partitioner.vendor_cuts(layer) for layer in range(1, 5)]
+    # The violations that the log prints, and its words per core, output first 10, 150, 1500, 7253.
+    assert [[words.max() for words in cuts[:-1]] for cuts in tried] == [[66_560, 12_800], [], [], []]
+    assert [int(cuts[-1].mean()) for cuts in tried] == [7253, 1500, 150, 10]
+
+
+def test_weight_widths_of_the_public_pilotnet_file_are_those_of_the_log(networks_folder):
+    import h5py
+
+    with h5py.File(networks_folder / "pilotnet_sdnn.net") as f:
+        weights = [f["layer"][str(i)]["weight"][()] for i in (7, 8, 9, 10)]
+    assert [w.shape for w in weights] == [(100, 2560), (50, 100), (10, 50), (1, 10)]
+    # Any width that gives the same words is as good: those of the file are at most those that `pilotnet_head` has.
+    network = pilotnet_head()
+    projections = [replace(p, weight_bits=weight_bits_of(w)) for p, w in zip(network.projections, weights, strict=True)]
+    partitioner = partitioner_for(replace(network, projections=tuple(projections)), nm.load_system("loihi2"))
+    tried = [partitioner.vendor_cuts(layer) for layer in range(1, 5)]
+    assert [[words.max() for words in cuts[:-1]] for cuts in tried] == [[66_560, 12_800], [], [], []]
+    assert [int(cuts[-1].mean()) for cuts in tried] == [7253, 1500, 150, 10]
 
 
 def test_vendor_rule_takes_the_minimum_where_it_asks_for_too_many_cores():
