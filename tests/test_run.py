@@ -66,7 +66,7 @@ def test_a_run_folder_holds_what_the_documents_promise(folder):
 
 
 def test_tables_have_the_promised_columns(folder, problem):
-    assert list(load_table(folder / "front.csv")) == ["mapping_id", *COLUMNS]
+    assert list(load_table(folder / "front.csv")) == ["mapping_id", *COLUMNS, "robustness"]
     baselines = load_table(folder / "baselines.csv")
     assert list(baselines) == ["name", *COLUMNS, "note"]
     assert baselines["name"][0] == "vendor_default"
@@ -301,7 +301,9 @@ def _title(problem, mapping):
 def test_headline_speaks_plainly(run):
     first, *rest = report.headline(run)
     assert first.startswith(f"{len(run.front)} non-dominated mappings from 800 evaluations by nsga2")
-    assert len(rest) == 2
+    assert len(rest) == 3
+    robust = f"{run.summary()['robust_mappings']} of {len(run.front)} mappings stay non-dominated on 90% or more"
+    assert rest.pop().startswith(robust)
     assert "vendor_default" in rest[0]
 
 
