@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import json
 import multiprocessing
 import os
@@ -23,7 +24,9 @@ from scipy.stats import wilcoxon
 
 import neuromap_moo as nm
 from neuromap_moo.files import whole_file
-from neuromap_moo.search import local, memetic, operators
+from neuromap_moo.search import local, memetic
+
+operators = importlib.import_module("neuromap_moo.search.operators")  # the package has a function of that name
 
 HERE = Path(__file__).resolve().parent
 RUNS = Path("outputs") / "e02_ablation"
