@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from neuromap_moo.evaluate import COLUMNS, MAXIMISED
-from neuromap_moo.evaluate.analytic import link_loads
+from neuromap_moo.evaluate.analytic import LinkLoads, link_loads
 from neuromap_moo.evaluate.calibrate import Calibration
 from neuromap_moo.files import whole_file
 from neuromap_moo.front import Front
@@ -155,7 +155,8 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
                 color="white" if dark else "black",
                 zorder=4,
             )
-    loads = link_loads(problem.partitioner, system, mapping)
+    on_links = link_loads(problem.partitioner, system, mapping)
+    loads = on_links.between
     greys = ListedColormap(matplotlib.colormaps["Greys"](np.linspace(0.2, 1.0, 256)))
     heaviest = loads.max(initial=0.0) or 1.0
     scale = ScalarMappable(Normalize(0, heaviest), greys)
@@ -187,7 +188,7 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
     time, energy = EngFormatter("s", 2), EngFormatter("J", 2)
     lines = [
         f"{title}: {time(metrics['latency_s'])}, {energy(metrics['energy_j'])}, {metrics['cores_used']} cores",
-        f"bound by {metrics['bottleneck']}; busiest link: " + _link_name(problem, mapping, busiest, loads),
+        f"bound by {metrics['bottleneck']}; busiest link: " + _link_name(problem, mapping, busiest, on_links),
     ]
     ax.set_title("\n".join(lines), fontsize=7, loc="left")
     ax.set_xlim(-0.6, columns - 0.4)
@@ -347,18 +348,16 @@ def _units(axis: Any, column: str) -> None:
     axis.set_label_text(column)
 
 
-def _link_name(problem: MappingProblem, mapping: Mapping, link: int, loads: Any) -> str:
+def _link_name(problem: MappingProblem, mapping: Mapping, link: int, loads: LinkLoads) -> str:
     """Name the slowest link of all classes; `link` is the busiest one between routers, -1 if none carries anything."""
     system = problem.system
-    graph = problem.partitioner.core_graph(mapping.cores_per_layer)
     slowest, name = 0.0, "none"
-    for kind, ends in (("inject", graph.source), ("eject", graph.target)):
-        messages = np.bincount(ends, graph.messages, graph.n_slices)
+    for kind, messages in (("inject", loads.inject), ("eject", loads.eject)):
         at = int(messages.argmax())
         seconds = messages[at] / system.cost(f"bandwidth_bit_per_s.{kind}")
         if seconds > slowest:
             slowest, name = seconds, f"{kind} of core {mapping.core_of_slice[at]}, {messages[at]:.0f} messages"
-    if link < 0 or loads[link] / system.per_link("bandwidth_bit_per_s")[link] < slowest:
+    if link < 0 or loads.between[link] / system.per_link("bandwidth_bit_per_s")[link] < slowest:
         return name
     a, b = (str(ends[link]) for ends in system.links[:2])
     if isinstance(system.topology, Mesh):
@@ -366,7 +365,7 @@ def _link_name(problem: MappingProblem, mapping: Mapping, link: int, loads: Any)
     else:
         a = f"router {a}"
     kind = MESH_CLASSES[system.links.link_class[link]]
-    return f"{a}\N{RIGHTWARDS ARROW}{b} {kind}, {loads[link]:.0f} messages"
+    return f"{a}\N{RIGHTWARDS ARROW}{b} {kind}, {loads.between[link]:.0f} messages"
 
 
 def _places(system: System) -> NDArray[np.float64]:

@@ -389,7 +389,7 @@ def test_nothing_takes_time_where_all_costs_are_zero():
 
 
 def loads_by_link(graph, system, mapping):
-    loads = link_loads(partitioner_for(graph, system), system, mapping)
+    loads = link_loads(partitioner_for(graph, system), system, mapping).between
     assert loads.shape == system.links.source.shape
     ends = zip(system.links.source.tolist(), system.links.target.tolist(), loads.tolist(), strict=True)
     return {(a, b): m for a, b, m in ends if m > 0}
@@ -416,7 +416,7 @@ def test_link_loads_sum_to_the_hops_and_peak_of_the_metrics(random_network, rand
     rng = np.random.default_rng(seed)
     network, system = random_network(rng), nm.mesh_system(3, 2, chips_x=2, chips_y=2, masked_cores=[4])
     mapping = random_mapping(rng, network, system)
-    loads = link_loads(partitioner_for(network, system), system, mapping)
+    loads = link_loads(partitioner_for(network, system), system, mapping).between
     m = one(network, system, mapping)
     assert (loads >= 0).all()
     assert loads.sum() == pytest.approx(m["message_hops"], rel=1e-12, abs=1e-12)
@@ -427,7 +427,7 @@ def test_links_that_carry_nothing_have_exactly_zero():
     rng = np.random.default_rng(0)
     graph = core_graph([(a, b, rng.random()) for a, b in itertools.permutations(range(5), 2)])
     system = nm.mesh_system(5, 5)
-    loads = link_loads(partitioner_for(graph, system), system, ones(0, 1, 2, 3, 4))  # all in the first row
+    loads = link_loads(partitioner_for(graph, system), system, ones(0, 1, 2, 3, 4)).between  # all in the first row
     first_row = np.isin(system.links.source, range(5)) & np.isin(system.links.target, range(5))
     assert (loads[first_row] > 0).all()
     assert (loads[~first_row] == 0).all()

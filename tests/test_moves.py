@@ -116,7 +116,7 @@ class Walker:
             assert max(sums[MESH_S], self.cost.top.local_link_s) == pytest.approx(F["t_link_s"], rel=1e-9)
             most = self.cut.graph.sent.sum() * 1e-12
             assert sums[PEAK] == pytest.approx(F["peak_link_messages"], rel=1e-9, abs=most)
-            loads = link_loads(self.partitioner, self.system, self.mapping(self.state.place))
+            loads = link_loads(self.partitioner, self.system, self.mapping(self.state.place)).between
             assert self.state.load[self.board.slot] == pytest.approx(loads, rel=1e-9, abs=most)
 
     def assert_best(self, best, start):

@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 import re
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -292,6 +293,9 @@ def test_mesh_picture_names_an_inject_link_where_it_is_the_slowest():
     mapping = nm.Mapping([1, 2], [0, 2, 3])
     assert "busiest link: (0,0)→(1,0) mesh_x, 16 messages" in _title(problem, mapping)
     assert "busiest link: inject of core 0, 16 messages" in _title(slow, mapping)
+    # With one copy for both slices the core sends 8, and 8 go between the routers.
+    shared = nm.MappingProblem(network, replace(slow.system, copies="per_route"))
+    assert "busiest link: inject of core 0, 8 messages" in _title(shared, mapping)
 
 
 def _title(problem, mapping):

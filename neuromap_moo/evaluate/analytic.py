@@ -6,6 +6,8 @@ the edges.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -95,14 +97,14 @@ class AnalyticEvaluator:
         """
         rows = []
         for k, cores in zip(*mappings, strict=True):
-            loads, sent = shared_loads(self.partitioner, self.system, k, cores[cores >= 0])
+            loads, sent = _shared_loads(self.partitioner, self.system, k, cores[cores >= 0])
             time, energy = (loads * per for per in (self._seconds_per_message, self._joules_per_message))
             peak = loads.max(initial=0.0)
             rows.append((time.max(initial=0.0), energy.sum(), loads.sum(), peak, sent.sum(), sent.max()))
         return np.array(rows).T
 
 
-def shared_loads(
+def _shared_loads(
     partitioner: AnyPartitioner, system: System, cores_per_layer: NDArray[np.int64], cores: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Messages on each link between routers, and sent by each slice, where routes of a neuron share copies."""
@@ -121,16 +123,30 @@ def _different_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray
     return different, which.ravel().astype(np.int64)
 
 
-def link_loads(partitioner: AnyPartitioner, system: System, mapping: Mapping) -> NDArray[np.float64]:
-    """Messages per timestep on each link between routers, (n_links,), in the order of `system.links`."""
-    if system.copies == "per_route":
-        return shared_loads(partitioner, system, np.array(mapping.cores_per_layer), np.array(mapping.core_of_slice))[0]
+class LinkLoads(NamedTuple):
+    """Messages per timestep on every link of one mapping."""
+
+    between: NDArray[np.float64]  # routers, (n_links,), in the order of System.links
+    inject: NDArray[np.float64]  # of each slice, (S,)
+    eject: NDArray[np.float64]
+
+
+def link_loads(partitioner: AnyPartitioner, system: System, mapping: Mapping) -> LinkLoads:
+    """Count the messages on every link."""
     graph = partitioner.core_graph(mapping.cores_per_layer)
-    router = system.router_of_core[np.array(mapping.core_of_slice)]
+    inject, eject = (
+        np.asarray(np.bincount(ends, graph.messages, graph.n_slices), dtype=np.float64)
+        for ends in (graph.source, graph.target)
+    )
+    cores = np.array(mapping.core_of_slice)
+    if system.copies == "per_route":
+        return LinkLoads(*_shared_loads(partitioner, system, np.array(mapping.cores_per_layer), cores), eject)
     difference = np.zeros(system.links.source.size + 1)
     kernels.link_messages(
-        graph.source, graph.target, graph.messages, router, system.n_routers, *system.routes, difference
+        *(graph.source, graph.target, graph.messages, system.router_of_core[cores]),
+        *(system.n_routers, *system.routes, difference),
     )
     loads = np.cumsum(difference)[:-1]
     # A running sum leaves rounding noise on links that carry nothing.
-    return np.where(loads > 1e-12 * np.abs(difference).sum(), loads, 0.0)
+    between = np.where(loads > 1e-12 * np.abs(difference).sum(), loads, 0.0)
+    return LinkLoads(between, inject, eject)

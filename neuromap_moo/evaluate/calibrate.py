@@ -24,7 +24,7 @@ from scipy.stats import f as f_distribution
 
 from neuromap_moo.errors import InputError, did_you_mean
 from neuromap_moo.evaluate import Evaluator
-from neuromap_moo.evaluate.analytic import AnalyticEvaluator, link_loads, shared_loads
+from neuromap_moo.evaluate.analytic import AnalyticEvaluator, link_loads
 from neuromap_moo.mapping import Mapping, stack
 from neuromap_moo.partition import LOADS, AnyPartitioner
 from neuromap_moo.system import BARRIER, Constant, System
@@ -264,20 +264,16 @@ class _Counts(NamedTuple):
 def _count(partitioner: AnyPartitioner, system: System, mappings: Sequence[Mapping]) -> _Counts:
     rows: list[dict[str, float]] = []
     for mapping in mappings:
-        k, cores = np.array(mapping.cores_per_layer), np.array(mapping.core_of_slice, dtype=np.int32)
+        k = np.array(mapping.cores_per_layer)
         load = dict(zip(LOADS, partitioner.core_graphs(k[None]).loads[0].tolist(), strict=True))
-        sent, sent_max = load["messages"], load["sent_max"]
-        if system.copies == "per_route":
-            links, sent_of_slice = shared_loads(partitioner, system, k, cores)
-            sent, sent_max = float(sent_of_slice.sum()), float(sent_of_slice.max())
-        else:
-            links = link_loads(partitioner, system, mapping)
+        links = link_loads(partitioner, system, mapping)
         row = {cost: load[name] for name, cost in (TIMES | EVENTS).items()}
         for i, name in enumerate(MESH_CLASSES):
-            of_class = links[system.links.link_class == i]
+            of_class = links.between[system.links.link_class == i]
             row[f"largest.{name}"], row[f"total.{name}"] = of_class.max(initial=0.0), of_class.sum()
-        row |= {"largest.inject": sent_max, "total.inject": sent}
-        row |= {"largest.eject": load["received_max"], "total.eject": load["messages"]}
+        for name, of_class in (("inject", links.inject), ("eject", links.eject)):
+            row[f"largest.{name}"], row[f"total.{name}"] = of_class.max(), of_class.sum()
+        cores = np.array(mapping.core_of_slice)
         row["chips"] = np.unique(system.chip_of_router[system.router_of_core[cores]]).size
         row["cores"] = cores.size
         rows.append(row)
