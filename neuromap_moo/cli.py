@@ -299,12 +299,12 @@ def _mark_given(resolved: dict[str, Any]) -> None:
     given = _given()
     for key in given:
         path = key.split(".")
-        if path[0] == "system" and path[-1] == "value" and f"{key[: -len('value')]}source" not in given:
+        if path[0] == "system" and path[-1] == "value":
             constant = _find(resolved, path[:-1])
-            constant.update(GIVEN)
-            for end in BRACKET:
-                if f"{key[: -len('value')]}{end}" not in given:
-                    constant.pop(end, None)
+            named = {other.rpartition(".")[2] for other in given if other.rpartition(".")[0] == key.rpartition(".")[0]}
+            constant.update({} if "source" in named else GIVEN)
+            for end in set(BRACKET) - named:
+                constant.pop(end, None)
 
 
 def _as_it_was(earlier: Mapping[str, Any], resolved: dict[str, Any]) -> None:

@@ -410,9 +410,10 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
             another = len({part["type"] for part in (old, value) if "type" in part}) == 2
             value = value if another else _merge(old, value)
         merged[key] = value
-    if above.get("value", below.get("value")) != below.get("value") and "source" not in above:
-        # The source below spoke of another number.
-        merged = {k: v for k, v in merged.items() if k not in BRACKET or k in above} | GIVEN
+    if above.get("value", below.get("value")) != below.get("value"):
+        # Bracket and source below spoke of another number.
+        merged = {k: v for k, v in merged.items() if k not in BRACKET or k in above}
+        merged |= {} if "source" in above else GIVEN
     return merged
 
 

@@ -23,10 +23,7 @@ PLANTED = {
 
 
 def planted(system, factors):
-    costs = dict(system.costs)
-    for name, factor in factors.items():
-        costs[name] = replace(costs[name], value=costs[name].value * factor)
-    return replace(system, costs=costs)
+    return system.with_costs({name: system.cost(name) * factor for name, factor in factors.items()})
 
 
 def case(n=60, **costs):

@@ -457,6 +457,7 @@ def test_numbers_given_on_the_command_line_lose_their_published_source(here, mon
     call(monkeypatch, capsys, *SMALL, f"{key}.value=1e-9", "budget.evaluations=100", "output=run")
     given = config_of(here / "run")["system"]["costs"]["t_synop_s"]
     assert (given["kind"], given["source"]) == ("assumed", "given by the user")
+    assert "low" not in given  # nor has it the preset's bracket
     call(monkeypatch, capsys, *SMALL, f"{key}.value=1e-9", f"{key}.source=mine", "budget.evaluations=100", "output=own")
     assert config_of(here / "own")["system"]["costs"]["t_synop_s"]["source"] == "mine"
 

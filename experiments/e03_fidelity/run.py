@@ -17,7 +17,6 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,12 +111,14 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 def with_factors(system: nm.System, factors: dict[str, float]) -> nm.System:
-    costs = dict(system.costs)
-    for start, factor in factors.items():
-        for key in costs:
-            if key.startswith(start):
-                costs[key] = replace(costs[key], value=costs[key].value * factor, source=f"times {factor:g}")
-    return replace(system, costs=costs)
+    return system.with_costs(
+        {
+            key: system.cost(key) * factor
+            for start, factor in factors.items()
+            for key in system.costs
+            if key.startswith(start)
+        }
+    )
 
 
 def barrier_bound(case: Case, mappings: Iterable[nm.Mapping]) -> nm.System:
