@@ -10,11 +10,12 @@ from neuromap_moo.errors import InputError, did_you_mean
 from neuromap_moo.evaluate import Evaluator
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.evaluate.packet import PacketEvaluator
+from neuromap_moo.evaluate.sanafe import SanafeEvaluator
 from neuromap_moo.partition import AnyPartitioner
 from neuromap_moo.system import System
 
 #: Each takes a partitioner, a system and its own options.
-EVALUATORS: dict[str, Any] = {"analytic": AnalyticEvaluator, "packet": PacketEvaluator}
+EVALUATORS: dict[str, Any] = {"analytic": AnalyticEvaluator, "packet": PacketEvaluator, "sanafe": SanafeEvaluator}
 
 
 def evaluator_for(

@@ -73,10 +73,7 @@ class PacketEvaluator:
         n_steps = whole_number("evaluator.steps", steps, 1)
         seed = whole_number("evaluator.seed", seed)
         if spikes is None:
-            activity = partitioner.activity
-            whole = np.floor(activity)
-            drawn = np.random.default_rng(seed).random((n_steps, activity.size)) < activity - whole
-            self.spikes = (whole + drawn).astype(np.int64)  # (steps, n)
+            self.spikes = drawn_spikes(partitioner.activity, n_steps, seed)
             told = f"steps={n_steps}, seed={seed}"
         elif isinstance(partitioner, FixedPartitioner):
             raise InputError("evaluator.spikes: a core graph has no neurons that could replay spikes; leave it out")
@@ -203,6 +200,13 @@ def _events_per_s(fabric: Fabric, traffic: Traffic) -> float:
     received = np.bincount(traffic.dest, minlength=n).max(initial=0) * fabric.service_s[-1]
     least_s = max(traffic.updates_s.max(), received, traffic.synops.sum() / n * fabric.t_synop_s)
     return float(12 * max(traffic.dest.size, 1) / least_s) if least_s > 0 else 1e9
+
+
+def drawn_spikes(activity: FloatArray, n_steps: int, seed: int) -> IntArray:
+    """Spike counts (steps, n): floor(a) for an activity a, and one more with probability a - floor(a)."""
+    whole = np.floor(activity)
+    drawn = np.random.default_rng(seed).random((n_steps, activity.size)) < activity - whole
+    return (whole + drawn).astype(np.int64)
 
 
 def _half_interval(values: FloatArray) -> FloatArray:
