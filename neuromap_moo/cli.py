@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import numpy as np
@@ -35,7 +35,7 @@ from neuromap_moo.evaluate.calibrate import calibrate, load_measurements
 from neuromap_moo.evaluate.choice import evaluator_for
 from neuromap_moo.files import config_folder
 from neuromap_moo.front import Front, reductions, save_table
-from neuromap_moo.mapping import save_mappings
+from neuromap_moo.mapping import check, save_mappings
 from neuromap_moo.network import Network
 from neuromap_moo.run import CHECKPOINT as CHECKPOINT_FILE
 from neuromap_moo.run import (
@@ -124,8 +124,8 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
     algorithm = str(settings.algorithm.get("name"))
     check_algorithm(algorithm, options)
     _say(f"preparing {settings.name} (the first run on a machine also compiles, for about 15 s)")
-    network, system = _network(settings), build_system(settings.system)
-    problem = MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
+    problem = _problem(settings)
+    network, system = cast(Network, problem.network), problem.system  # a command line makes no core graphs
     folder = _folder(settings)
     fingerprint = fingerprint_of(problem, algorithm, options, settings.budget, settings.seed, settings.keep_evaluations)
     with _alone_in(folder):
@@ -162,15 +162,16 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
         raise KeyboardInterrupt
 
 
-def _network(settings: Settings) -> Network:
+def _problem(settings: Settings) -> MappingProblem:
     config = settings.network
     if config.get("type") == "file" and not has_activity(config) and "network.activity" not in _given():
         _say(f"activity: '{config.get('path')}' holds none; a mean of {config.get('activity')} per neuron is assumed")
-    return build_network(config, _given())
+    network, system = build_network(config, _given()), build_system(settings.system)
+    return MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
 
 
-def _as_in_run(settings: Settings, resolved: dict[str, Any]) -> tuple[Settings, MappingProblem, Path]:
-    """Return the settings and the problem of the run that is named, changed by this command line, and its folder."""
+def _as_in_run(settings: Settings, resolved: dict[str, Any]) -> tuple[Settings, MappingProblem, Path, Path]:
+    """Return settings and problem of a run, changed by what this command line names, its folder and the new one."""
     if settings.run is None:
         raise InputError(f"run: expected the folder of a run, got null; task={settings.task} needs run=outputs/...")
     source = Path(settings.run)
@@ -180,19 +181,14 @@ def _as_in_run(settings: Settings, resolved: dict[str, Any]) -> tuple[Settings, 
         raise InputError(f"'{source / PROVENANCE}': expected the provenance.json of a run, it has no configuration")
     _as_it_was({"constraints": None, **earlier}, resolved)
     settings = Settings.of(resolved)
-    network, system = _network(settings), build_system(settings.system)
-    return (
-        settings,
-        MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints),
-        source,
-    )
+    problem, folder = _problem(settings), _folder(settings)
+    if folder.resolve() == source.resolve():
+        raise InputError(f"output '{folder}': is the run itself; choose another output")
+    return settings, problem, source, folder
 
 
 def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
-    settings, problem, source = _as_in_run(settings, resolved)
-    folder = _folder(settings)
-    if folder.resolve() == source.resolve():
-        raise InputError(f"output '{folder}': is the run itself; choose another output")
+    settings, problem, source, folder = _as_in_run(settings, resolved)
     result = rescore(problem, source)
     open_folder(folder, settings.overwrite)
     save_table(folder / "evaluated.csv", result.scored, extra={"non_dominated": result.non_dominated})
@@ -224,33 +220,29 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
 
 
 def _sample(settings: Settings, resolved: dict[str, Any]) -> None:
-    network, system = _network(settings), build_system(settings.system)
-    problem = MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
-    folder = _folder(settings)
+    problem, folder = _problem(settings), _folder(settings)
     open_folder(folder, settings.overwrite)
     varied = varied_mappings(problem, settings.mappings, np.random.default_rng(settings.seed))
     sample = front_of(problem, tuple(varied.values()), tuple(varied))
     save_table(folder / SAMPLE, sample)
-    save_mappings(folder / "mappings.json", varied, network, system)
+    save_mappings(folder / "mappings.json", varied, problem.network, problem.system)
     save_json(folder / PROVENANCE, provenance_of(problem, resolved))
     save_json(folder / SUMMARY, {"name": settings.name, "mappings": len(varied)})
     if len(varied) < settings.mappings:
         _say(f"{settings.mappings} mappings were asked for, no more than {len(varied)} different ones were found")
-    print(f"{len(varied)} mappings of {settings.name} on {system.name}: {folder}")
+    print(f"{len(varied)} mappings of {settings.name} on {problem.system.name}: {folder}")
 
 
 def _calibrate(settings: Settings, resolved: dict[str, Any]) -> None:
     if settings.measurements is None:
         raise InputError("measurements: expected a CSV of measured mappings, got null; task=calibrate needs it")
-    settings, problem, source = _as_in_run(settings, resolved)
+    settings, problem, source, folder = _as_in_run(settings, resolved)
     known = mappings_of(problem, source)
     table = Path(str(settings.measurements))
     measured = load_measurements(table, known)
     mappings = [known[m.mapping_id] for m in measured]
-    problem.evaluate_mappings(mappings)  # says which rule one breaks
-    folder = _folder(settings)
-    if folder.resolve() == source.resolve():
-        raise InputError(f"output '{folder}': is the run itself; choose another output")
+    for mapping in mappings:
+        check(mapping, problem)
     open_folder(folder, settings.overwrite)
     _say(f"fitting the constants of {problem.system.name} to {len(measured)} mappings")
     rng = np.random.default_rng(settings.seed)

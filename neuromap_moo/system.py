@@ -227,6 +227,10 @@ class System:
         known = np.log([n for n, _ in table])
         return np.asarray(np.interp(np.log(chips), known, np.array([s for _, s in table])), dtype=np.float64)
 
+    def with_barrier(self, busy_s: NDArray[np.float64], barrier_s: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        """Step times in which cores and links are busy for `busy_s`: the longer of both, or their sum (`combine`)."""
+        return np.asarray(np.maximum(busy_s, barrier_s) if self.combine == "max" else busy_s + barrier_s)
+
     def with_costs(self, changes: Mapping[str, float | Constant]) -> System:
         """Return the system with some costs changed, by full name; a bare number keeps unit, source and kind.
 

@@ -67,7 +67,7 @@ class AnalyticEvaluator:
                 system.barrier_s(chips),
             ]
         )
-        step = terms.max(axis=0) if system.combine == "max" else terms[:-1].max(axis=0) + terms[-1]
+        step = system.with_barrier(terms[:-1].max(axis=0), terms[-1])
         cores = mappings.cores_per_layer.sum(axis=1)
         steps = self.partitioner.steps_per_inference
         energies = steps * np.stack(

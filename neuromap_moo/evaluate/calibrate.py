@@ -27,7 +27,7 @@ from neuromap_moo.evaluate import Evaluator
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator, link_loads
 from neuromap_moo.mapping import Mapping, stack
 from neuromap_moo.partition import LOADS, AnyPartitioner
-from neuromap_moo.system import BARRIER, Constant, System
+from neuromap_moo.system import BARRIER, LINK_CLASSES, Constant, System
 from neuromap_moo.topology import MESH_CLASSES
 
 FloatArray = NDArray[np.float64]
@@ -58,7 +58,6 @@ MINIMUM = 8  # mappings
 TIMES = {"dendops_max": "t_dendop_s", "synops_max": "t_synop_s", "synmem_reads_max": "t_synmem_s"}
 EVENTS = {"dendops": "e_dendop_j", "synops": "e_synop_j", "synmem_reads": "e_synmem_j", "messages": "e_message_j"}
 STATIC = ("p_chip_w", "p_core_w")
-LINK_CLASSES = (*MESH_CLASSES, "inject", "eject")
 
 PREDICTED = ("latency_s", "energy_j")  #: metric columns that can be measured
 

@@ -123,7 +123,7 @@ class PacketEvaluator:
             inter_chip[step] = np.count_nonzero(chip[source] != chip[traffic.dest])
         chips = np.unique(chip).size
         barrier_s = float(system.barrier_s(np.array([float(chips)]))[0])
-        step_s = np.maximum(end_s, barrier_s) if system.combine == "max" else end_s + barrier_s
+        step_s = system.with_barrier(end_s, barrier_s)
         between = slice(n, n + n_links)
         steps = self.partitioner.steps_per_inference
         link_j = np.concatenate(

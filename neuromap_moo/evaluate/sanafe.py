@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
-from neuromap_moo.evaluate import Metrics, with_derived_columns
+from neuromap_moo.evaluate import TIME_TERMS, Metrics, with_derived_columns
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.evaluate.packet import drawn_spikes
 from neuromap_moo.mapping import MappingBatch
@@ -88,11 +88,9 @@ class SanafeEvaluator:
         per_step = {key: np.array([np.mean(r[key]) for r in results]) for key in results[0] if key != "messages"}
         messages = np.array([r["messages"] for r in results]) / len(self.spikes)
         system, cost = self.system, self.system.cost
-        barrier_s = base["t_barrier_s"]
-        step = per_step["step_s"]
-        step = np.maximum(step, barrier_s) if system.combine == "max" else step + barrier_s
+        step = system.with_barrier(per_step["step_s"], base["t_barrier_s"])
         steps = self.partitioner.steps_per_inference
-        terms = [base[name] for name in ("t_dendops_s", "t_synops_s", "t_synmem_reads_s", "t_link_s", "t_barrier_s")]
+        terms = [base[name] for name in TIME_TERMS]
         energies = [
             steps * (cost("p_chip_w") * base["chips_used"] + cost("p_core_w") * base["cores_used"]) * step,
             steps * per_step["soma_j"],
