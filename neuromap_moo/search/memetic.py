@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 #: Share of the work that goes to the ends of the front, one objective each; the rest goes between them.
-END_SHARE = 0.4
+END_SHARE = 0.6
 
 #: A run towards an end is this part of all work done so far, so runs grow as a search goes on, and a search of any
 #: length has some that are long for it. Between the ends, runs are shorter by the size of the front, counted up to
