@@ -12,12 +12,14 @@ A MappingProblem is a pymoo Problem; `operators(problem)` gives the keyword argu
 """
 
 from neuromap_moo.best_known import benchmark
+from neuromap_moo.connectivity import Convolution, Dense, Sparse
 from neuromap_moo.constraints import Constraints, LayerConstraints
+from neuromap_moo.cuts import with_best_cuts
 from neuromap_moo.errors import InputError
 from neuromap_moo.front import Front
 from neuromap_moo.instances import Benchmark, benchmarks
 from neuromap_moo.mapping import Mapping, check, load_mappings, save_mappings
-from neuromap_moo.network import Dense, Layer, Network, Projection, Sparse, save_network
+from neuromap_moo.network import Layer, Network, Projection, save_network, with_cuts
 from neuromap_moo.partition import CoreGraph
 from neuromap_moo.readers import load_network, lognormal_activity, sparse_mlp
 from neuromap_moo.run import Run, search
@@ -31,6 +33,7 @@ __all__ = [
     "Benchmark",
     "Constant",
     "Constraints",
+    "Convolution",
     "CoreGraph",
     "Dense",
     "Front",
@@ -61,4 +64,6 @@ __all__ = [
     "search",
     "sparse_mlp",
     "varied_mappings",
+    "with_best_cuts",
+    "with_cuts",
 ]

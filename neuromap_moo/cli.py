@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -60,7 +61,7 @@ from neuromap_moo.run import (
     with_robustness,
 )
 from neuromap_moo.search import Budget, MappingProblem, SearchState, check_algorithm, fingerprint_of, varied_mappings
-from neuromap_moo.settings import Settings, build_network, build_system, has_activity
+from neuromap_moo.settings import Settings, build_network, build_system, cut_network, has_activity
 from neuromap_moo.system import BRACKET, System
 from neuromap_moo.topology import GIVEN
 
@@ -166,7 +167,13 @@ def _problem(settings: Settings) -> MappingProblem:
     config = settings.network
     if config.get("type") == "file" and not has_activity(config) and "network.activity" not in _given():
         _say(f"activity: '{config.get('path')}' holds none; a mean of {config.get('activity')} per neuron is assumed")
-    network, system = build_network(config, _given()), build_system(settings.system)
+    system = build_system(settings.system)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        network = build_network(config, _given())
+    for text in dict.fromkeys(str(x.message) for x in caught if x.category is UserWarning):
+        _say(f"note: {text}")
+    network = cut_network(network, config, system)
     return MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
 
 

@@ -16,52 +16,34 @@ BoolArray = NDArray[np.bool_]
 
 
 @njit(cache=True, nogil=True)
-def count_sparse(
-    indptr: NDArray[np.int64],
-    indices: IntArray,
+def count_rows(
+    start: NDArray[np.int64],
+    slices: NDArray[np.uint16],
+    synapses: IntArray,
     activity: FloatArray,
-    slice_of_target: IntArray,
+    words_of: NDArray[np.int64],
     n_slices: int,
-    weight_bits: int,
-    index_bits: int,
-    header_bits: int,
-    word_bits: int,
-) -> tuple[BoolArray, FloatArray, FloatArray, NDArray[np.int64]]:
-    """Count what a sparse projection puts on each slice of its target layer; O(synapses).
+) -> FloatArray:
+    """Return synops, synapse words read and messages received of each slice, (3, n_slices), all per timestep.
 
-    `indices` are sorted within each row and `slice_of_target` is non-decreasing, so the synapses of one source
-    neuron into one slice are neighbours and one pass finds them all.
-
-    Returns reach (n_source, n_slices), synops (n_slices,), synmem_reads (n_slices,) and words (n_slices,).
+    Row r reaches slices[start[r]:start[r + 1]] with so many `synapses`; the neurons of a row send `activity` (R,)
+    together. `words_of` (s + 1,) is the size of a row of up to s synapses.
     """
-    n_source = indptr.size - 1
-    reach = np.zeros((n_source, n_slices), dtype=np.bool_)
-    synops = np.zeros(n_slices)
-    reads = np.zeros(n_slices)
-    words = np.zeros(n_slices, dtype=np.int64)
-    for i in range(n_source):
-        a = activity[i]
-        position = indptr[i]
-        end = indptr[i + 1]
-        while position < end:
-            c = slice_of_target[indices[position]]
-            first = position
-            position += 1
-            while position < end and slice_of_target[indices[position]] == c:
-                position += 1
-            synapses = position - first
-            row_words = (synapses * (weight_bits + index_bits) + header_bits + word_bits - 1) // word_bits
-            reach[i, c] = True
-            synops[c] += a * synapses
-            reads[c] += a * row_words
-            words[c] += row_words
-    return reach, synops, reads, words
+    counts = np.zeros((3, n_slices))
+    for r in range(start.size - 1):
+        a = activity[r]
+        for e in range(start[r], start[r + 1]):
+            c = slices[e]
+            counts[0, c] += a * synapses[e]
+            counts[1, c] += a * words_of[synapses[e]]
+            counts[2, c] += a
+    return counts
 
 
 @njit(cache=True, nogil=True)
 def rows_sparse(
     indptr: NDArray[np.int64], indices: IntArray, slice_of_target: IntArray
-) -> tuple[NDArray[np.int64], IntArray, IntArray]:
+) -> tuple[NDArray[np.int64], NDArray[np.uint16], IntArray]:
     """Return which slices each source neuron reaches, and with how many synapses; O(synapses).
 
     Neuron i reaches slices[start[i]:start[i + 1]], ascending. Returns start (n_source + 1,), slices and synapses (E,).
@@ -73,7 +55,7 @@ def rows_sparse(
         for at in range(indptr[i], indptr[i + 1]):
             if at == indptr[i] or slice_of_target[indices[at]] != slice_of_target[indices[at - 1]]:
                 start[i + 1] += 1
-    slices = np.empty(start[-1], dtype=np.int32)
+    slices = np.empty(start[-1], dtype=np.uint16)
     synapses = np.zeros(start[-1], dtype=np.int32)
     for i in range(n_source):
         e = start[i] - 1
@@ -114,16 +96,91 @@ def largest_window_words(
 
 
 @njit(cache=True, nogil=True)
-def message_block(reach: BoolArray, activity: FloatArray, source_bounds: NDArray[np.int64]) -> FloatArray:
-    """Messages from each slice of the source layer to each slice of the target layer, (k_source, k_target)."""
+def rows_product(
+    outer_start: NDArray[np.int64],
+    outer: NDArray[np.int64],
+    middle_start: NDArray[np.int64],
+    middle: NDArray[np.int64],
+    run_start: NDArray[np.int64],
+    run_low: NDArray[np.int64],
+    run_high: NDArray[np.int64],
+    row_stride: NDArray[np.int64],
+    target_bounds: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.uint16], IntArray]:
+    """Return which slices each row reaches, and with how many synapses, where rows are products of three axes.
+
+    Row a * row_stride[0] + b * row_stride[1] + c * row_stride[2] reaches all targets o + m + i, where o is one of
+    outer[outer_start[a]:outer_start[a + 1]], m one of `middle` likewise, and i lies in a run, low <= i < high.
+    Targets ascend in this order, so one pass over the slices between `target_bounds` finds them all. Returns start
+    (R + 2,) with an empty row at the end, slices and synapses (E,).
+    """
+    n_outer, n_middle, n_inner = outer_start.size - 1, middle_start.size - 1, run_start.size - 1
+    n_rows = n_outer * n_middle * n_inner
+    start = np.zeros(n_rows + 2, dtype=np.int64)
+    slices = np.empty(0, dtype=np.uint16)
+    synapses = np.empty(0, dtype=np.int32)
+    for filling in range(2):
+        if filling:
+            for r in range(n_rows + 1):
+                start[r + 1] += start[r]
+            slices = np.empty(start[-1], dtype=np.uint16)
+            synapses = np.zeros(start[-1], dtype=np.int32)
+        for a in range(n_outer):
+            for b in range(n_middle):
+                for c in range(n_inner):
+                    r = a * row_stride[0] + b * row_stride[1] + c * row_stride[2]
+                    e = start[r] - 1
+                    n = 0
+                    last = -1
+                    at = 0  # slice
+                    for x in range(outer_start[a], outer_start[a + 1]):
+                        for y in range(middle_start[b], middle_start[b + 1]):
+                            for z in range(run_start[c], run_start[c + 1]):
+                                low = outer[x] + middle[y] + run_low[z]
+                                high = outer[x] + middle[y] + run_high[z]
+                                while low < high:
+                                    if target_bounds[at + 1] <= low:  # halve what is left, as slices may be many
+                                        at = np.searchsorted(target_bounds, low, side="right") - 1
+                                    end = min(high, target_bounds[at + 1])
+                                    if at != last:
+                                        last = at
+                                        n += 1
+                                        e += 1
+                                        if filling:
+                                            slices[e] = at
+                                    if filling:
+                                        synapses[e] += end - low
+                                    low = end
+                    if not filling:
+                        start[r + 1] = n
+    return start, slices, synapses
+
+
+@njit(cache=True, nogil=True)
+def message_block(
+    row_of_source: IntArray,
+    start: NDArray[np.int64],
+    slices: NDArray[np.uint16],
+    activity: FloatArray,
+    source_bounds: NDArray[np.int64],
+    k_target: int,
+) -> FloatArray:
+    """Messages from each slice of the source layer to each slice of the target layer, (k_source, k_target).
+
+    Row r reaches slices[start[r]:start[r + 1]]. Neighbouring neurons of one row are taken together.
+    """
     k_source = source_bounds.size - 1
-    k_target = reach.shape[1]
     block = np.zeros((k_source, k_target))
     for b in range(k_source):
-        for i in range(source_bounds[b], source_bounds[b + 1]):
-            for c in range(k_target):
-                if reach[i, c]:
-                    block[b, c] += activity[i]
+        i = source_bounds[b]
+        while i < source_bounds[b + 1]:
+            r = row_of_source[i]
+            sent = 0.0
+            while i < source_bounds[b + 1] and row_of_source[i] == r:
+                sent += activity[i]
+                i += 1
+            for e in range(start[r], start[r + 1]):
+                block[b, slices[e]] += sent
     return block
 
 

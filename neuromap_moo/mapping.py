@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence
@@ -14,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from neuromap_moo.connectivity import HEADER_BITS, INDEX_BITS, WORD_BITS, Convolution, Dense
 from neuromap_moo.constraints import Constraints
 from neuromap_moo.errors import InputError
 from neuromap_moo.files import whole_file
-from neuromap_moo.network import HEADER_BITS, INDEX_BITS, WORD_BITS, Dense, Network
+from neuromap_moo.network import Network
 from neuromap_moo.partition import CoreGraph
 from neuromap_moo.system import System
 
@@ -204,9 +206,18 @@ def _words(network: Network, layer_name: str, n_slices: int) -> NDArray[np.int64
         if p.target != layer_name:
             continue
         c = p.connectivity
+        if p.weight_bits == 0:
+            continue
         slice_of = np.concatenate(
             [np.full(len(part), i) for i, part in enumerate(np.array_split(np.arange(c.n_target), n_slices))]
         )
+        if isinstance(c, Convolution):
+            numbers, (channels, height, width) = np.arange(c.n_target), c.output_shape
+            channel = numbers // (height * width) if c.cut == "channels" else numbers % channels
+            held = np.bincount(np.unique(np.stack([slice_of, channel]), axis=1)[0], minlength=n_slices)
+            filled = math.ceil(c.input_shape[0] / 16) * 16 / c.groups
+            words += np.ceil(held * filled * c.kernel[0] * c.kernel[1] * (p.weight_bits + 1) / 64).astype(np.int64)
+            continue
         if isinstance(c, Dense):
             per_row = np.tile(np.bincount(slice_of), (c.n_source, 1))
         else:

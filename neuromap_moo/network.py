@@ -7,25 +7,25 @@ import json
 import os
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from neuromap_moo import kernels
-from neuromap_moo.errors import InputError, whole_number
+from neuromap_moo.connectivity import CUTS, Connectivity, Convolution, Dense, Sparse, frozen
+from neuromap_moo.errors import InputError, did_you_mean, whole_number
 from neuromap_moo.files import whole_file
 
-#: Bits of a synapse's target index, of a row's header and of a memory word in the vendor's synapse memory
-#: (recovered from public compile logs; see docs/model.md).
-INDEX_BITS, HEADER_BITS, WORD_BITS = 12, 16, 64
-
 SCHEMA = 1
+
+#: What a file says of a convolution besides its places.
+GEOMETRY = tuple(field.name for field in fields(Convolution) if field.name != "place")
 
 #: What numpy and zipfile raise for files that are no archive of arrays, or a damaged one.
 READ_ERRORS = (
@@ -41,187 +41,25 @@ READ_ERRORS = (
 )
 
 
-def row_words(synapses: NDArray[np.int64], weight_bits: int) -> NDArray[np.int64]:
-    """64-bit words of a row with so many synapses; a row without any takes none (DESIGN 4.3)."""
-    bits = synapses * (weight_bits + INDEX_BITS) + HEADER_BITS
-    return np.where(synapses > 0, -(-bits // WORD_BITS), 0).astype(np.int64)
-
-
-class SliceCounts(NamedTuple):
-    """What one projection puts on each of the k slices of its target layer (DESIGN 4.3 and 4.4)."""
-
-    reach: NDArray[np.bool_]  #: (n_source, k): does the neuron have a synapse into the slice
-    synops: NDArray[np.float64]  #: (k,) per timestep
-    synmem_reads: NDArray[np.float64]  #: (k,) 64-bit words per timestep
-    words: NDArray[np.int64]  #: (k,) 64-bit words stored
-
-
-class SliceRows(NamedTuple):
-    """What each source neuron of one projection sends where: neuron i reaches slices[start[i]:start[i + 1]]."""
-
-    start: NDArray[np.int64]  #: (n_source + 1,)
-    slices: NDArray[np.int32]  #: (E,) of the target layer, ascending for each neuron
-    synapses: NDArray[np.int32]  #: (E,) of the neuron into the slice
-
-
-def _frozen(where: str, given: Any, dtype: type[np.generic]) -> NDArray[Any]:
-    """Return a read-only copy as `dtype`; raise InputError where that would change a value."""
-    array = np.asarray(given)
-    if array.size and array.dtype.kind not in ("iuf" if issubclass(dtype, np.floating) else "iu"):
-        raise InputError(f"{where}: expected numbers of type {dtype.__name__}, got {array.dtype}")
-    copy = np.array(array, dtype=dtype)
-    copy.setflags(write=False)
-    return copy
-
-
-def _slice_of_target(target_bounds: NDArray[np.int64]) -> NDArray[np.int32]:
-    """(n_target,) slice of each target neuron."""
-    return np.repeat(np.arange(target_bounds.size - 1, dtype=np.int32), np.diff(target_bounds))
-
-
-def _set_sizes(connectivity: Sparse | Dense) -> None:
-    for key in ("n_source", "n_target"):
-        object.__setattr__(connectivity, key, whole_number(f"connectivity, {key}", getattr(connectivity, key), 1))
-
-
-@dataclass(frozen=True, eq=False)
-class Sparse:
-    """Explicit connectivity: row i of the CSR arrays lists the targets of source neuron i, ascending."""
-
-    n_source: int
-    n_target: int
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.int32]
-
-    def __post_init__(self) -> None:
-        """Freeze the arrays and check that they are a CSR matrix with sorted, unique columns."""
-        _set_sizes(self)
-        raw = np.asarray(self.indices)
-        if raw.size and raw.dtype.kind in "iu" and (raw.min() < 0 or raw.max() >= self.n_target):
-            raise InputError(
-                f"sparse connectivity: expected target indices in 0..{self.n_target - 1}, got {raw.min()}..{raw.max()}"
-            )
-        object.__setattr__(self, "indptr", _frozen("sparse connectivity, indptr", self.indptr, np.int64))
-        object.__setattr__(self, "indices", _frozen("sparse connectivity, indices", raw, np.int32))
-        indptr, indices = self.indptr, self.indices
-        if indptr.shape != (self.n_source + 1,) or indptr[0] != 0 or (np.diff(indptr) < 0).any():
-            raise InputError(
-                f"sparse connectivity: expected indptr of {self.n_source + 1} ascending offsets from 0, "
-                f"got shape {indptr.shape}; build it with scipy.sparse.csr_array"
-            )
-        if indices.shape != (int(indptr[-1]),):
-            raise InputError(f"sparse connectivity: expected {indptr[-1]} indices as indptr says, got {indices.size}")
-        same_row = np.ones(max(indices.size - 1, 0), dtype=bool)
-        starts = indptr[1:-1]
-        same_row[starts[(starts > 0) & (starts < indices.size)] - 1] = False
-        if (np.diff(indices)[same_row] <= 0).any():
-            raise InputError(
-                "sparse connectivity: expected each row's targets ascending and unique; "
-                "call sum_duplicates() on the scipy matrix first"
-            )
-
-    @classmethod
-    def from_matrix(cls, matrix: Any) -> Sparse:
-        """Take the non-zeros of a numpy or scipy matrix of shape (n_source, n_target)."""
-        rows = csr_array(matrix)
-        rows.sum_duplicates()
-        rows.eliminate_zeros()
-        return cls(rows.shape[0], rows.shape[1], rows.indptr.astype(np.int64), rows.indices)
-
-    @property
-    def n_synapses(self) -> int:
-        """Stored synapses."""
-        return int(self.indices.size)
-
-    def counts(self, activity: NDArray[np.float64], weight_bits: int, target_bounds: NDArray[np.int64]) -> SliceCounts:
-        """Count what reaches each target slice; `target_bounds` (k + 1,) are the slice boundaries."""
-        return SliceCounts(
-            *kernels.count_sparse(
-                self.indptr,
-                self.indices,
-                activity,
-                _slice_of_target(target_bounds),
-                target_bounds.size - 1,
-                weight_bits,
-                INDEX_BITS,
-                HEADER_BITS,
-                WORD_BITS,
-            )
-        )
-
-    def rows(self, target_bounds: NDArray[np.int64]) -> SliceRows:
-        """Return what each source neuron sends to the slices between `target_bounds` (k + 1,)."""
-        return SliceRows(*kernels.rows_sparse(self.indptr, self.indices, _slice_of_target(target_bounds)))
-
-    def window_words(self, weight_bits: int, window: int) -> int:
-        """Most words that any `window` neighbouring target neurons take, wherever they begin."""
-        columns = self._by_target
-        return int(
-            kernels.largest_window_words(
-                columns[0], columns[1], self.n_source, window, row_words(np.arange(window + 1), weight_bits)
-            )
-        )
-
-    @cached_property
-    def _by_target(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        order = np.argsort(self.indices, kind="stable")
-        rows = np.repeat(np.arange(self.n_source, dtype=np.int32), np.diff(self.indptr))[order]
-        counts = np.bincount(self.indices, minlength=self.n_target)
-        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), rows
-
-
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """Every source neuron reaches every target neuron; zero weights are stored and count like any other."""
-
-    n_source: int
-    n_target: int
-
-    def __post_init__(self) -> None:
-        """Check the sizes."""
-        _set_sizes(self)
-
-    @property
-    def n_synapses(self) -> int:
-        """Stored synapses."""
-        return self.n_source * self.n_target
-
-    def counts(self, activity: NDArray[np.float64], weight_bits: int, target_bounds: NDArray[np.int64]) -> SliceCounts:
-        """Count what reaches each target slice in closed form; equals `Sparse.counts` of the full matrix."""
-        sizes = np.diff(target_bounds)
-        words = row_words(sizes, weight_bits)
-        total = float(activity.sum())
-        reach = np.ones((self.n_source, sizes.size), dtype=np.bool_)
-        synops, reads = (np.asarray(total * x, dtype=np.float64) for x in (sizes, words))
-        return SliceCounts(reach, synops, reads, self.n_source * words)
-
-    def rows(self, target_bounds: NDArray[np.int64]) -> SliceRows:
-        """Return what each source neuron sends to the slices between `target_bounds` (k + 1,): the same for all."""
-        k, sizes = target_bounds.size - 1, np.diff(target_bounds).astype(np.int32)
-        slices = np.tile(np.arange(k, dtype=np.int32), self.n_source)
-        return SliceRows(np.arange(self.n_source + 1) * k, slices, np.tile(sizes, self.n_source))
-
-    def window_words(self, weight_bits: int, window: int) -> int:
-        """Most words that any `window` neighbouring target neurons take: the same everywhere."""
-        return self.n_source * int(row_words(np.array(min(window, self.n_target)), weight_bits))
-
-
-Connectivity = Sparse | Dense
-
-
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A population of neurons: `activity` (size,) is the mean messages per neuron per timestep."""
+    """A population of neurons: `activity` (size,) is the mean messages per neuron per timestep.
+
+    A feature map has a `shape` (channels, height, width), and `cut`, a key of `CUTS`, tells how its neurons are
+    numbered: slices are runs of numbers, so the map is cut by channels, rows or columns. `with_cuts` changes it.
+    """
 
     name: str
     size: int
     kind: str
     activity: NDArray[np.float64]
+    shape: tuple[int, int, int] | None = None
+    cut: str = "channels"
 
     def __post_init__(self) -> None:
         """Freeze the activity and check it."""
         object.__setattr__(self, "size", whole_number(f"layer '{self.name}', size", self.size, 1))
-        object.__setattr__(self, "activity", _frozen(f"layer '{self.name}', activity", self.activity, np.float64))
+        object.__setattr__(self, "activity", frozen(f"layer '{self.name}', activity", self.activity, np.float64))
         if self.activity.shape != (self.size,):
             raise InputError(
                 f"layer '{self.name}': expected activity of shape ({self.size},), got {self.activity.shape}; "
@@ -232,11 +70,24 @@ class Layer:
                 f"layer '{self.name}': expected activity finite and >= 0, got {self.activity.min()}.."
                 f"{self.activity.max()}; it is the mean number of messages per neuron and timestep"
             )
+        if self.cut not in CUTS:
+            raise InputError(f"layer '{self.name}', cut: expected one of {', '.join(CUTS)}, got {self.cut!r}")
+        if self.shape is None:
+            return
+        if len(self.shape) != 3 or int(np.prod(self.shape, dtype=np.int64)) != self.size or min(self.shape) < 1:
+            raise InputError(
+                f"layer '{self.name}', shape: expected (channels, height, width) of {self.size} neurons, "
+                f"got {self.shape}"
+            )
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """The connections from one layer to another, all with weights of `weight_bits` bits."""
+    """The connections from one layer to another, all with weights of `weight_bits` bits.
+
+    With 0 bits there are no weights: nothing is stored and nothing read, as where one activation multiplies another.
+    """
 
     source: str
     target: str
@@ -245,13 +96,13 @@ class Projection:
 
     def __post_init__(self) -> None:
         """Check the weight width."""
-        if not isinstance(self.connectivity, (Sparse, Dense)):
+        if not isinstance(self.connectivity, (Sparse, Dense, Convolution)):
             raise InputError(
-                f"projection '{self.source}' -> '{self.target}': expected nm.Sparse or nm.Dense, got "
+                f"projection '{self.source}' -> '{self.target}': expected nm.Sparse, nm.Dense or nm.Convolution, got "
                 f"{type(self.connectivity).__name__}; nm.Sparse.from_matrix(matrix) takes a numpy or scipy matrix"
             )
         where = f"projection '{self.source}' -> '{self.target}', weight_bits"
-        object.__setattr__(self, "weight_bits", whole_number(where, self.weight_bits, 1))
+        object.__setattr__(self, "weight_bits", whole_number(where, self.weight_bits))
         if self.weight_bits > 32:
             raise InputError(f"{where}: expected at most 32, got {self.weight_bits}")
 
@@ -267,7 +118,7 @@ class Network:
     layer_index: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check names, sizes and that a pair of layers is joined at most once."""
+        """Check names, sizes and that each neuron has its synapses to a layer in one projection."""
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "projections", tuple(self.projections))
         if not self.layers:
@@ -278,7 +129,7 @@ class Network:
         object.__setattr__(self, "layer_index", index)
         steps = whole_number(f"network '{self.name}', steps_per_inference", self.steps_per_inference, 1)
         object.__setattr__(self, "steps_per_inference", steps)
-        pairs = set()
+        pairs: dict[tuple[str, str], list[Projection]] = {}
         for p in self.projections:
             where = f"network '{self.name}', projection '{p.source}' -> '{p.target}'"
             for end, size in ((p.source, p.connectivity.n_source), (p.target, p.connectivity.n_target)):
@@ -287,9 +138,22 @@ class Network:
                 if self.layers[index[end]].size != size:
                     expected = self.layers[index[end]].size
                     raise InputError(f"{where}: expected connectivity for {expected} neurons of '{end}', got {size}")
-            if (p.source, p.target) in pairs:
-                raise InputError(f"{where}: expected one projection per pair of layers, got two; merge their synapses")
-            pairs.add((p.source, p.target))
+            if isinstance(p.connectivity, Convolution):
+                layer = self.layers[index[p.target]]
+                shape = layer.shape or (layer.size, 1, 1)
+                if (shape, layer.cut) != (p.connectivity.output_shape, p.connectivity.cut):
+                    raise InputError(
+                        f"{where}: expected a target layer of shape {p.connectivity.output_shape} cut by "
+                        f"{p.connectivity.cut}, got shape {shape} cut by {layer.cut}"
+                    )
+            pairs.setdefault((p.source, p.target), []).append(p)
+        for (source, target), joined in pairs.items():
+            # A neuron sends one message to a core, whatever for: its synapses must be counted together.
+            if len(joined) > 1 and np.sum([p.connectivity.sends for p in joined], axis=0).max() > 1:
+                raise InputError(
+                    f"network '{self.name}', projection '{source}' -> '{target}': expected one projection per pair of "
+                    f"layers, or several from different neurons, got {len(joined)}; merge their synapses"
+                )
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -358,18 +222,65 @@ class Network:
         return hash(self.digest)
 
 
+def with_cuts(network: Network, cuts: Mapping[str, str]) -> Network:
+    """Return the network with the neurons of some layers numbered anew, by layer name; see `Layer`."""
+    layers, renumbered = [], {}
+    for layer in network.layers:
+        cut = cuts.get(layer.name, layer.cut)
+        if cut != layer.cut:
+            if layer.shape is None:
+                raise InputError(f"layer '{layer.name}', cut: expected a feature map, it has no shape")
+            if cut not in CUTS:
+                raise InputError(f"layer '{layer.name}', cut: expected one of {', '.join(CUTS)}, got {cut!r}")
+            old = renumbered[layer.name] = np.argsort(natural_of_number(layer.shape, layer.cut))[
+                natural_of_number(layer.shape, cut)
+            ]
+            layer = replace(layer, cut=cut, activity=layer.activity[old])
+        layers.append(layer)
+    unknown = cuts.keys() - set(network.layer_names)
+    if unknown:
+        raise InputError(f"cut: no layer '{min(unknown)}'{did_you_mean(min(unknown), network.layer_names)}")
+    projections = []
+    for p in network.projections:
+        c = p.connectivity
+        of_source, of_target = (renumbered.get(name) for name in (p.source, p.target))
+        if isinstance(c, Convolution):
+            if of_source is not None:
+                c = replace(c, place=c.place[of_source])
+            if of_target is not None:
+                c = replace(c, cut=cuts[p.target])
+        elif isinstance(c, Sparse) and (of_source is not None or of_target is not None):
+            matrix = csr_array((np.ones(c.indices.size, dtype=np.int8), c.indices, c.indptr), (c.n_source, c.n_target))
+            matrix = matrix if of_source is None else matrix[of_source]
+            c = Sparse.from_matrix(matrix if of_target is None else matrix[:, of_target])
+        projections.append(replace(p, connectivity=c))
+    return replace(network, layers=tuple(layers), projections=tuple(projections))
+
+
+def natural_of_number(shape: tuple[int, int, int], cut: str) -> NDArray[np.int64]:
+    """(n,) place in the map (channels, height, width), in C order, of each neuron as `cut` numbers them."""
+    places = np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape)
+    return np.ascontiguousarray(places.transpose(CUTS[cut])).ravel()
+
+
 def _to_arrays(network: Network) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     arrays: dict[str, NDArray[Any]] = {}
     layers, projections = [], []
     for i, layer in enumerate(network.layers):
-        layers.append({"name": layer.name, "size": layer.size, "kind": layer.kind})
+        entry: dict[str, Any] = {"name": layer.name, "size": layer.size, "kind": layer.kind}
+        if layer.shape is not None:
+            entry |= {"shape": list(layer.shape), "cut": layer.cut}
+        layers.append(entry)
         arrays[f"activity_{i}"] = layer.activity
     for i, p in enumerate(network.projections):
-        form = type(p.connectivity).__name__.lower()
-        projections.append({"source": p.source, "target": p.target, "form": form, "weight_bits": p.weight_bits})
-        if isinstance(p.connectivity, Sparse):
-            arrays[f"indptr_{i}"] = p.connectivity.indptr
-            arrays[f"indices_{i}"] = p.connectivity.indices
+        c = p.connectivity
+        entry = {"source": p.source, "target": p.target, "form": type(c).__name__.lower(), "weight_bits": p.weight_bits}
+        if isinstance(c, Sparse):
+            arrays |= {f"indptr_{i}": c.indptr, f"indices_{i}": c.indices}
+        elif isinstance(c, Convolution):
+            entry |= {key: getattr(c, key) for key in GEOMETRY}
+            arrays[f"place_{i}"] = c.place
+        projections.append(entry)
     meta = {
         "schema": SCHEMA,
         "name": network.name,
@@ -397,17 +308,20 @@ def load_npz(path: str | os.PathLike[str]) -> Network:
             if meta["schema"] != SCHEMA:
                 raise InputError(f"expected schema {SCHEMA}, got {meta['schema']}; save it again with this version")
             layers = [
-                Layer(x["name"], x["size"], x["kind"], data[f"activity_{i}"]) for i, x in enumerate(meta["layers"])
+                Layer(x["name"], x["size"], x["kind"], data[f"activity_{i}"], x.get("shape"), x.get("cut", "channels"))
+                for i, x in enumerate(meta["layers"])
             ]
             size = {layer.name: layer.size for layer in layers}
             projections = []
             for i, x in enumerate(meta["projections"]):
                 shape = (size[x["source"]], size[x["target"]])
-                connectivity: Connectivity = (
-                    Dense(*shape)
-                    if x["form"] == "dense"
-                    else Sparse(*shape, indptr=data[f"indptr_{i}"], indices=data[f"indices_{i}"])
-                )
+                connectivity: Connectivity
+                if x["form"] == "dense":
+                    connectivity = Dense(*shape)
+                elif x["form"] == "convolution":
+                    connectivity = Convolution(**{key: x[key] for key in GEOMETRY}, place=data[f"place_{i}"])
+                else:
+                    connectivity = Sparse(*shape, indptr=data[f"indptr_{i}"], indices=data[f"indices_{i}"])
                 projections.append(Projection(x["source"], x["target"], connectivity, x["weight_bits"]))
             return Network(meta["name"], tuple(layers), tuple(projections), meta["steps_per_inference"])
     except InputError as error:

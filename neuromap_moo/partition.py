@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo import kernels
+from neuromap_moo.connectivity import MOST_SLICES, row_words
 from neuromap_moo.constraints import Constraints
 from neuromap_moo.errors import InputError
-from neuromap_moo.network import Network, SliceCounts, row_words
+from neuromap_moo.network import Network
 from neuromap_moo.system import System
 
 #: Bytes of tables and message blocks kept, looked at before each population; beyond it all are dropped and counted
@@ -187,6 +188,15 @@ class LayerLoads(NamedTuple):
     received: NDArray[np.float64]
 
 
+class SliceCounts(NamedTuple):
+    """What one projection puts on each of the k slices of its target layer (DESIGN 4.3 and 4.4)."""
+
+    start: NDArray[np.int64]  #: (R + 1,) row r of the projection reaches slices[start[r]:start[r + 1]]
+    slices: NDArray[np.uint16]  #: (E,)
+    per_step: NDArray[np.float64]  #: (3, k) synops, 64-bit words read and messages received
+    words: NDArray[np.int64]  #: (k,) 64-bit words stored
+
+
 class Partitioner:
     """Cuts a network for the cores of a system; answers what every cores-per-layer vector costs.
 
@@ -209,12 +219,16 @@ class Partitioner:
         self.n_cores = system.usable_cores.size
         self._synapse_words = system.synapse_words
         self._neurons = system.neurons_per_core
-        self._ends = np.array(
-            [(network.layer_index[p.source], network.layer_index[p.target]) for p in network.projections],
-            dtype=np.int64,
-        ).reshape(-1, 2)
-        self._incoming = [np.flatnonzero(self._ends[:, 1] == i).tolist() for i in range(len(self.layer_names))]
+        ends = [(network.layer_index[p.source], network.layer_index[p.target]) for p in network.projections]
+        self._incoming = [[p for p, (_, target) in enumerate(ends) if target == i] for i in range(len(network.layers))]
+        joined: dict[tuple[int, int], list[int]] = {}
+        for p, pair in enumerate(ends):
+            joined.setdefault(pair, []).append(p)
+        self._joined = list(joined.values())  # projections of each pair of layers that any joins
+        self._pairs = np.array(list(joined), dtype=np.int64).reshape(-1, 2)
+        self._ends = ends
         self._counts: dict[tuple[int, int], SliceCounts] = {}
+        self._row_activities: dict[int, NDArray[np.float64]] = {}
         self._layer_loads: dict[tuple[int, int], LayerLoads] = {}
         self._layer_extremes: dict[tuple[int, int], NDArray[np.float64]] = {}
         self._block_start: dict[tuple[int, int, int], int] = {}
@@ -242,11 +256,10 @@ class Partitioner:
             received = np.zeros(n_slices)
             for p in self._incoming[layer]:
                 counts = self._projection_counts(p, n_slices)
-                synops += counts.synops
-                reads += counts.synmem_reads
+                synops += counts.per_step[0]
+                reads += counts.per_step[1]
+                received += counts.per_step[2]
                 words += counts.words
-                activity = self.network.layers[self._ends[p, 0]].activity
-                received += kernels.message_block(counts.reach, activity, np.array([0, activity.size]))[0]
             self._layer_loads[key] = LayerLoads(dendops, synops, reads, words, received)
             self._cached_bytes += 5 * dendops.nbytes
         return self._layer_loads[key]
@@ -279,13 +292,13 @@ class Partitioner:
             self._block_start.clear()
             self._pool = np.empty(2**16)
             self._cached_bytes = self._pool_used = 0
-        block_start = np.empty((len(cores_per_layer), len(self._ends)), dtype=np.int64)
-        for p, (source, target) in enumerate(self._ends):
-            pairs, inverse = np.unique(cores_per_layer[:, [source, target]], axis=0, return_inverse=True)
-            starts = np.array([self._block(p, int(a), int(b)) for a, b in pairs], dtype=np.int64)
-            block_start[:, p] = starts[inverse.ravel()]
+        block_start = np.empty((len(cores_per_layer), len(self._pairs)), dtype=np.int64)
+        for j, pair in enumerate(self._pairs):
+            counts, inverse = np.unique(cores_per_layer[:, pair], axis=0, return_inverse=True)
+            starts = np.array([self._block(j, int(a), int(b)) for a, b in counts], dtype=np.int64)
+            block_start[:, j] = starts[inverse.ravel()]
         edge_start, edge_source, edge_target, messages, sums = kernels.assemble_graphs(
-            cores_per_layer, block_start, self._pool, self._ends[:, 0].copy(), self._ends[:, 1].copy()
+            cores_per_layer, block_start, self._pool, self._pairs[:, 0].copy(), self._pairs[:, 1].copy()
         )
         # (g, L, 6): largest of the three loads, then their sums
         extremes = np.array([[self._extremes(i, int(k)) for i, k in enumerate(row)] for row in cores_per_layer])
@@ -316,10 +329,13 @@ class Partitioner:
         sender, dest, words, synops = ([np.zeros(0, dtype=np.int64)] for _ in range(4))
         for p, (source, target) in zip(self.network.projections, self._ends, strict=True):
             rows = p.connectivity.rows(bounds[target])
-            sender.append(np.repeat(first_neuron[source] + np.arange(rows.start.size - 1), np.diff(rows.start)))
-            dest.append(first_slice[target] + rows.slices)
-            words.append(row_words(rows.synapses.astype(np.int64), p.weight_bits))
-            synops.append(rows.synapses.astype(np.int64))
+            row = p.connectivity.row_of_source
+            entries, of_neuron = _ranges(rows.start[row], rows.start[row + 1])
+            sender.append(first_neuron[source] + of_neuron)
+            dest.append(first_slice[target] + rows.slices[entries].astype(np.int64))
+            synapses = rows.synapses[entries].astype(np.int64)
+            words.append(row_words(synapses, p.weight_bits))
+            synops.append(synapses)
         senders = np.concatenate(sender)
         order = np.argsort(senders, kind="stable")  # in the order of the projections
         sizes = np.concatenate([np.diff(b) for b in bounds])
@@ -346,7 +362,7 @@ class Partitioner:
             chunk = -(-size // number)
             bounds = np.append(np.arange(0, size, chunk), size)
             none = np.zeros(bounds.size - 1, dtype=np.int64)
-            words = sum((self._count(p, bounds).words for p in self._incoming[layer]), none)
+            words = sum((self._words(p, bounds) for p in self._incoming[layer]), none)
             tried.append(words)
             factor = max(-(-int(words.max()) // self._synapse_words), -(-chunk // self._neurons))
             if factor <= 1 or chunk == 1:
@@ -379,29 +395,50 @@ class Partitioner:
             return self.minimum.astype(np.int64), tuple(notes)
         return np.array(counts, dtype=np.int64), tuple(notes)
 
-    def _count(self, projection: int, target_bounds: NDArray[np.int64]) -> SliceCounts:
+    def _words(self, projection: int, target_bounds: NDArray[np.int64]) -> NDArray[np.int64]:
         p = self.network.projections[projection]
-        activity = self.network.layers[self._ends[projection, 0]].activity
-        return p.connectivity.counts(activity, p.weight_bits, target_bounds)
+        return p.connectivity.words(p.weight_bits, target_bounds)
 
     def _projection_counts(self, projection: int, k_target: int) -> SliceCounts:
         key = (projection, k_target)
         if key not in self._counts:
-            size = self.layer_sizes[self._ends[projection, 1]]
-            self._counts[key] = self._count(projection, slice_bounds(size, k_target))
-            self._cached_bytes += self._counts[key].reach.nbytes
+            p = self.network.projections[projection]
+            bounds = slice_bounds(self.layer_sizes[self._ends[projection][1]], k_target)
+            rows = p.connectivity.rows(bounds)
+            largest = int(np.max(rows.synapses, initial=0))
+            words_of = row_words(np.arange(largest + 1), p.weight_bits)
+            per_step = kernels.count_rows(
+                *rows, self._row_activity(projection, rows.start.size - 1), words_of, k_target
+            )
+            self._counts[key] = SliceCounts(rows.start, rows.slices, per_step, self._words(projection, bounds))
+            self._cached_bytes += sum(x.nbytes for x in self._counts[key])
         return self._counts[key]
 
-    def _block(self, projection: int, k_source: int, k_target: int) -> int:
-        """Return where in the pool the message block of a projection begins; count it if it is not there."""
-        key = (projection, k_source, k_target)
+    def _row_activity(self, projection: int, n_rows: int) -> NDArray[np.float64]:
+        """(n_rows,) activity of all neurons of each row of a projection together."""
+        if projection not in self._row_activities:
+            row = self.network.projections[projection].connectivity.row_of_source
+            activity = self.network.layers[self._ends[projection][0]].activity
+            self._row_activities[projection] = np.bincount(row, activity, n_rows).astype(np.float64)
+        return self._row_activities[projection]
+
+    def _block(self, joined: int, k_source: int, k_target: int) -> int:
+        """Return where in the pool the message block of a pair of layers begins; count it if it is not there."""
+        key = (joined, k_source, k_target)
         if key not in self._block_start:
-            layer = self._ends[projection, 0]
-            block = kernels.message_block(
-                self._projection_counts(projection, k_target).reach,
-                self.network.layers[layer].activity,
-                slice_bounds(self.layer_sizes[layer], k_source),
-            )
+            source = self._pairs[joined, 0]
+            bounds = slice_bounds(self.layer_sizes[source], k_source)
+            block = np.zeros((k_source, k_target))
+            for p in self._joined[joined]:
+                counts = self._projection_counts(p, k_target)
+                block += kernels.message_block(
+                    self.network.projections[p].connectivity.row_of_source,
+                    counts.start,
+                    counts.slices,
+                    self.network.layers[source].activity,
+                    bounds,
+                    k_target,
+                )
             end = self._pool_used + block.size
             if end > self._pool.size:
                 self._pool = np.concatenate([self._pool, np.empty(max(self._pool.size, block.size))])
@@ -421,7 +458,7 @@ class Partitioner:
     def _largest_words(self, layer: int, n_slices: int) -> int:
         bounds = slice_bounds(self.layer_sizes[layer], n_slices)
         none = np.zeros(n_slices, dtype=np.int64)
-        return int(sum((self._count(p, bounds).words for p in self._incoming[layer]), none).max())
+        return int(sum((self._words(p, bounds) for p in self._incoming[layer]), none).max())
 
     def _window_words(self, layer: int, window: int) -> int:
         parts = [self.network.projections[p] for p in self._incoming[layer]]
@@ -436,7 +473,7 @@ class Partitioner:
         """
         size, name = self.layer_sizes[layer], self.layer_names[layer]
         fits = np.zeros(self.n_cores + 1, dtype=np.bool_)
-        most = min(size, self.n_cores)
+        most = min(size, self.n_cores, MOST_SLICES)
         fewest = max(1, -(-size // self._neurons), -(-self._largest_words(layer, 1) // self._synapse_words))
         for k in range(fewest, most + 1):
             fits[k] = self._largest_words(layer, k) <= self._synapse_words
@@ -564,6 +601,13 @@ def rows_that_fit(fits: NDArray[np.bool_], cores_per_layer: NDArray[np.int64]) -
     within = (cores_per_layer >= 1) & (cores_per_layer <= n_cores)
     fit = fits[np.arange(len(fits)), np.where(within, cores_per_layer, 0)]
     return np.asarray((within & fit).all(axis=1) & (cores_per_layer.sum(axis=1) <= n_cores))
+
+
+def _ranges(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All numbers of the ranges low[i] to high[i] - 1, one range after the other, and the range of each."""
+    sizes = high - low
+    owner = np.repeat(np.arange(sizes.size), sizes)
+    return np.arange(owner.size) - np.repeat(np.cumsum(sizes) - sizes, sizes) + low[owner], owner
 
 
 def _amount(value: Any, where: str) -> float:

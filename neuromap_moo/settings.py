@@ -8,10 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from neuromap_moo.connectivity import CUTS
 from neuromap_moo.constraints import Constraints
+from neuromap_moo.cuts import with_best_cuts
 from neuromap_moo.errors import InputError, did_you_mean, whole_number
 from neuromap_moo.evaluate import check_objectives
-from neuromap_moo.network import Network
+from neuromap_moo.network import Network, with_cuts
 from neuromap_moo.readers import load_network, sparse_mlp
 from neuromap_moo.search import Budget
 from neuromap_moo.system import System, load_system, system_from_dict
@@ -21,7 +23,10 @@ NETWORKS = {
         sparse_mlp,
         ("sizes", "density", "activity", "activity_sigma", "weight_bits", "steps_per_inference", "seed", "name"),
     ),
-    "file": (load_network, ("path", "activity", "activity_sigma", "steps_per_inference", "seed")),
+    "file": (
+        load_network,
+        ("path", "activity", "activity_sigma", "steps_per_inference", "seed", "input_shape", "weight_bits"),
+    ),
 }
 
 TASKS = ("optimize", "evaluate", "sample", "calibrate")
@@ -103,13 +108,39 @@ def build_network(config: Mapping[str, Any], given: Sequence[str] = ()) -> Netwo
     if kind not in NETWORKS:
         raise InputError(f"network.type: no '{kind}'{did_you_mean(str(kind), NETWORKS)}")
     make, known = NETWORKS[kind]
-    refuse_unknown(config, ["type", "name", *known], "network.")
+    refuse_unknown(config, ["type", "name", "cut", *known], "network.")
     arguments = {key: config[key] for key in known if key in config}
     if kind == "file":
         expect("network.path", config.get("path"), str, "the path of a network file")
         if has_activity(config) and "network.activity" in given:
             raise InputError("network.activity: a .npz file holds its own; leave it out, or save the file anew")
+        whole_number("network.weight_bits", config.get("weight_bits", 8), 1)
+        arguments["input_shape"] = _input_shape(config.get("input_shape"))
     return make(**arguments)  # type: ignore[operator,no-any-return]
+
+
+def _input_shape(given: Any) -> Any:
+    """Check the key network.input_shape: a list of sizes, or such lists by name."""
+    shapes = given.values() if isinstance(given, Mapping) else [given] if given is not None else []
+    for shape in shapes:
+        expect("network.input_shape", shape, (list, tuple), "a list of sizes, e.g. [1,3,224,224], or one by input")
+        for size in shape:
+            whole_number("network.input_shape", size, 1)
+    return given
+
+
+def cut_network(network: Network, config: Mapping[str, Any], system: System) -> Network:
+    """Cut feature maps as network.cut says: auto, one cut for all, or cuts by layer."""
+    cut = config.get("cut")
+    if cut is None:
+        return network
+    if cut == "auto":
+        return with_best_cuts(network, system)
+    if isinstance(cut, Mapping):
+        return with_cuts(network, {str(name): str(of_layer) for name, of_layer in cut.items()})
+    if cut not in CUTS:
+        raise InputError(f"network.cut: no '{cut}'{did_you_mean(str(cut), ('auto', *CUTS))}")
+    return with_cuts(network, {layer.name: cut for layer in network.layers if layer.shape is not None})
 
 
 def build_system(config: Mapping[str, Any]) -> System:

@@ -10,8 +10,9 @@ import itertools
 import math
 from typing import Any
 
+from neuromap_moo.connectivity import Convolution, Dense
 from neuromap_moo.mapping import Mapping
-from neuromap_moo.network import Dense, Network, Projection
+from neuromap_moo.network import Network, Projection
 from neuromap_moo.partition import CoreGraph
 from neuromap_moo.system import System
 from neuromap_moo.topology import Graph, Mesh
@@ -103,7 +104,7 @@ def _count(
             a = float(activity[i])
             for c, s in synapses.items():
                 synops[c] += a * s
-                reads[c] += a * math.ceil((s * (p.weight_bits + 12) + 16) / 64)
+                reads[c] += a * math.ceil((s * (p.weight_bits + 12) + 16) / 64) if p.weight_bits else 0.0
                 pair = (slice_of[p.source][i], c)
                 sent[pair] = sent.get(pair, 0.0) + a
     return dendops, synops, reads, {pair: m for pair, m in sent.items() if m > 0}
@@ -126,8 +127,40 @@ def _targets(projection: Projection, neuron: int) -> list[int]:
     c = projection.connectivity
     if isinstance(c, Dense):
         return list(range(c.n_target))
+    if isinstance(c, Convolution):
+        return _targets_of_convolution(c, neuron)
     targets: list[int] = c.indices[c.indptr[neuron] : c.indptr[neuron + 1]].tolist()
     return targets
+
+
+def _targets_of_convolution(c: Convolution, neuron: int) -> list[int]:
+    """Kernel position after kernel position, as a convolution is defined; numbered as the target is cut."""
+    (n_in, height, width), (n_out, out_height, out_width) = c.input_shape, c.output_shape
+    place = int(c.place[neuron])
+    if place < 0:
+        return []
+    channel, (y, x) = place // (height * width), divmod(place % (height * width), width)
+    group = channel // (n_in // c.groups)
+    found = set()
+    for j, i in itertools.product(range(c.kernel[0]), range(c.kernel[1])):
+        to_v, to_u = j * c.dilation[0] - c.padding[0], i * c.dilation[1] - c.padding[1]
+        if c.transposed:
+            v, u = y * c.stride[0] + to_v, x * c.stride[1] + to_u
+        else:
+            (v, rest_v), (u, rest_u) = divmod(y - to_v, c.stride[0]), divmod(x - to_u, c.stride[1])
+            if rest_v or rest_u:
+                continue
+        if not (0 <= v < out_height and 0 <= u < out_width):
+            continue
+        for d in range(group * n_out // c.groups, (group + 1) * n_out // c.groups):
+            found.add(
+                {
+                    "channels": (d * out_height + v) * out_width + u,
+                    "rows": (v * out_width + u) * n_out + d,
+                    "columns": (u * out_height + v) * n_out + d,
+                }[c.cut]
+            )
+    return sorted(found)
 
 
 def _shared_load(network: Network, system: System, mapping: Mapping) -> dict[tuple[Any, ...], float]:

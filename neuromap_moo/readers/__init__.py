@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from neuromap_moo.errors import InputError
@@ -12,7 +13,7 @@ from neuromap_moo.readers.netx import read_net
 
 __all__ = ["load_network", "lognormal_activity", "sparse_mlp"]
 
-ENDINGS = (".npz", ".net")
+ENDINGS = (".npz", ".net", ".nir", ".onnx")
 
 
 def load_network(
@@ -21,17 +22,22 @@ def load_network(
     activity_sigma: float = 0.5,
     steps_per_inference: int | None = None,
     seed: int = 0,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    weight_bits: int = 8,
 ) -> Network:
     """Read a network; its format is known by the file's ending.
 
     `.npz` (written by `save_network`) holds its own activity and steps per inference, and the activity arguments do
-    not apply. `.net` (lava-dl) holds neither: `activity` and `activity_sigma` describe it, one step is the default.
+    not apply. The other formats hold neither: `activity` and `activity_sigma` describe it, one step is the default.
+    `.onnx` takes an `input_shape` where the graph leaves sizes open; `.onnx` and `.nir` hold floating-point weights,
+    taken as quantised to `weight_bits`. What an ONNX graph loses on the way is told by warnings.
     """
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise InputError(
-            f"network file '{path}': expected an ending {' or '.join(ENDINGS)}, got '{path.suffix}'; put other "
-            "networks together in Python and save them with nm.save_network (docs/networks.md)"
+            f"network file '{path}': expected an ending {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, "
+            f"got '{path.suffix}'; put other networks together in Python and save them with nm.save_network "
+            "(docs/networks.md)"
         )
     if not path.is_file():
         raise InputError(
@@ -39,9 +45,21 @@ def load_network(
         )
     if path.stat().st_size == 0:
         raise InputError(f"network file '{path}': the file is empty; write or copy it again")
+    if input_shape is not None and path.suffix != ".onnx":
+        raise InputError(f"network file '{path}': input_shape is for .onnx files alone; leave it out")
+    if path.suffix == ".npz":
+        network = load_npz(path)
+        if steps_per_inference is not None:
+            network = dataclasses.replace(network, steps_per_inference=steps_per_inference)
+        return network
+    steps = 1 if steps_per_inference is None else steps_per_inference
     if path.suffix == ".net":
-        return read_net(path, activity, activity_sigma, 1 if steps_per_inference is None else steps_per_inference, seed)
-    network = load_npz(path)
-    if steps_per_inference is not None:
-        network = dataclasses.replace(network, steps_per_inference=steps_per_inference)
-    return network
+        return read_net(path, activity, activity_sigma, steps, seed)
+    # onnx and nir take long to import, and most runs need neither
+    if path.suffix == ".nir":
+        from neuromap_moo.readers.nir import read_nir
+
+        return read_nir(path, activity, activity_sigma, steps, seed, weight_bits)
+    from neuromap_moo.readers.onnx import read_onnx
+
+    return read_onnx(path, activity, activity_sigma, steps, seed, input_shape, weight_bits)

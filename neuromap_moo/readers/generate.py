@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromap_moo.connectivity import Sparse
 from neuromap_moo.errors import InputError, finite_number, whole_number
-from neuromap_moo.network import Layer, Network, Projection, Sparse
+from neuromap_moo.network import Layer, Network, Projection
 
 #: Per projection; ten times what the largest chip here holds, and some GB to draw.
 MAXIMUM_SYNAPSES = 200_000_000

@@ -1,0 +1,254 @@
+"""Networks put together layer by layer, from arrays that tell which neuron stands where.
+
+Readers pass *tensors* on: integer arrays in the shape that the file's format gives the values, each entry the number of
+the neuron that sends this value, counted through all layers from 1; 0 where nobody sends. Whatever only moves values
+(a transpose, a slice, padding) moves the numbers, so connections come out right however values were moved before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from neuromap_moo.connectivity import Connectivity, Convolution, Dense, Sparse
+from neuromap_moo.errors import InputError
+from neuromap_moo.network import Layer, Network, Projection
+from neuromap_moo.readers.generate import lognormal_activity
+
+Tensor = NDArray[np.int64]
+
+#: Neurons of one layer; beyond any chip, and a guard against absurd sizes in broken files.
+MAXIMUM_NEURONS = 100_000_000
+
+#: Synapses of one projection that are kept one by one.
+MAXIMUM_EXPLICIT = 200_000_000
+
+#: A matrix with more non-zeros than this share is taken as dense, its zeros stored.
+DENSE_SHARE = 0.95
+
+#: Weight bits of connections that all have the weight 1.
+UNIT_BITS = 1
+
+
+@dataclass
+class _Draft:
+    name: str
+    size: int
+    kind: str
+    shape: tuple[int, int, int] | None
+    first: int  # number of its first neuron
+
+
+class Assembly:
+    """Layers and projections as a reader finds them; `network` makes the network."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where  # names the file in errors
+        self._drafts: list[_Draft] = []
+        self._by_name: dict[str, int] = {}
+        self._projections: list[tuple[int, int, Connectivity, int]] = []
+        self._n = 1
+
+    def layer(self, name: str, size: int, kind: str, shape: Sequence[int] | None = None) -> Tensor:
+        """Add a layer, a feature map where a shape (channels, height, width) is given; return its neurons (size,)."""
+        if not 1 <= size <= MAXIMUM_NEURONS:
+            raise InputError(f"{self.where}, layer '{name}': expected 1 to {MAXIMUM_NEURONS} neurons, got {size}")
+        unique, n = name, 1
+        while unique in self._by_name:
+            n += 1
+            unique = f"{name}_{n}"
+        self._by_name[unique] = len(self._drafts)
+        full = None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2]))
+        self._drafts.append(_Draft(unique, size, kind, full, self._n))
+        self._n += size
+        return np.arange(self._n - size, self._n, dtype=np.int64)
+
+    def change_kind(self, neurons: Tensor, kind: str) -> None:
+        """Let the layers of these neurons be of another kind."""
+        for i in self._owner(np.array(self.layers_of(neurons), dtype=np.int64)).tolist():
+            self._drafts[i].kind = kind
+
+    def layers_of(self, neurons: Tensor) -> list[int]:
+        """First neuron of each layer that any of these neurons belongs to."""
+        highest = int(neurons.max(initial=0))
+        if highest == 0:
+            return []
+        lowest = int(neurons.min(initial=highest, where=neurons > 0))
+        low, high = (int(self._owner(np.array([n]))[0]) for n in (lowest, highest))
+        if low == high:
+            return [self._drafts[low].first]
+        there = np.zeros(highest - lowest + 1, dtype=bool)
+        there[neurons[neurons > 0] - lowest] = True
+        between = self._drafts[low : high + 1]
+        return [d.first for d in between if there[max(0, d.first - lowest) : d.first + d.size - lowest].any()]
+
+    def convolve(
+        self, name: str, source: Tensor, kind: str, weight_bits: int, output_shape: Sequence[int], **geometry: Any
+    ) -> Tensor:
+        """Add the layer that a convolution of a map (channels, height, width) makes; return it as a map (C, H, W)."""
+        shape = (int(output_shape[0]), int(output_shape[1]), int(output_shape[2]))
+        if min(shape) < 1 or 0 in source.shape:
+            raise InputError(f"{self.where}, layer '{name}': expected a map of at least one value, got {shape}")
+        target = self.layer(name, prod(shape), kind, shape)
+        self.connect_convolution(source, target, weight_bits, shape, **geometry)
+        return target.reshape(shape)
+
+    def connect_convolution(
+        self, source: Tensor, target: Tensor, weight_bits: int, output_shape: Sequence[int], **geometry: Any
+    ) -> None:
+        """Connect a map (channels, height, width) to the neurons of a layer as a convolution does."""
+
+        def make(place: NDArray[np.int32], size: int) -> Connectivity:
+            return Convolution(tuple(source.shape), tuple(output_shape), **geometry, place=place)  # type: ignore[arg-type]
+
+        self._connect(source, target, weight_bits, make)
+
+    def connect_matrix(
+        self, source: Tensor, target: Tensor, weight_bits: int, weights: Any | None = None, keep_zeros: bool = True
+    ) -> None:
+        """Connect every value (n,) to every neuron (m,), or as the non-zeros of `weights` (n, m) say.
+
+        Zeros of a matrix that has few are stored, unless `keep_zeros` is false.
+        """
+        n, m = source.size, target.size
+        is_dense = weights is None or (keep_zeros and np.count_nonzero(weights) > DENSE_SHARE * n * m)
+
+        def make(place: NDArray[np.int32], size: int) -> Connectivity:
+            if is_dense and (place >= 0).all():
+                return Dense(size, m)
+            if n * m > MAXIMUM_EXPLICIT:
+                return Convolution((n, 1, 1), (m, 1, 1), (1, 1), place=place)
+            rows = csr_array(np.ones((n, m), dtype=np.int8) if is_dense else np.asarray(weights) != 0)
+            extended = csr_array((rows.data, rows.indices, np.append(rows.indptr, rows.indptr[-1])), (n + 1, m))
+            return Sparse.from_matrix(extended[np.where(place < 0, n, place)])
+
+        self._connect(source, target, weight_bits, make)
+
+    def connect_each(self, source: Tensor, target: Tensor, weight_bits: int = UNIT_BITS) -> None:
+        """Connect value i to neuron i; a value may come from the same neuron as others."""
+        draft = self._drafts[int(self._owner(target[:1])[0])]
+        shape = draft.shape or (draft.size, 1, 1)
+        flat, numbers = source.ravel(), target - draft.first
+        placed = np.zeros(draft.size, dtype=np.int64)
+        placed[numbers] = flat
+        if all_different(placed):
+            geometry = {"kernel": (1, 1), "groups": shape[0]}
+            self.connect_convolution(placed.reshape(shape), target, weight_bits, shape, **geometry)
+            return
+        for first in self.layers_of(placed):
+            i = int(self._owner(np.array([first]))[0])
+            own = self._drafts[i]
+            at = np.flatnonzero((placed >= own.first) & (placed < own.first + own.size))
+            pairs = (np.ones(at.size, dtype=np.int8), (placed[at] - own.first, at))
+            self._add(i, target, Sparse.from_matrix(csr_array(pairs, (own.size, draft.size))), weight_bits)
+
+    def relay(self, name: str, source: Tensor, kind: str, shape: Sequence[int] | None = None) -> Tensor:
+        """Add a layer that takes each value on, one neuron each; return it in the source's shape."""
+        target = self.layer(name, source.size, kind, shape)
+        self.connect_each(source, target)
+        return target.reshape(source.shape)
+
+    def network(self, name: str, activity: float, sigma: float, steps: int, seed: int) -> Network:
+        """Make the network; no format read so far holds activity, so `lognormal_activity` draws it."""
+        rng = np.random.default_rng(seed)
+        if not self._drafts:
+            raise InputError(f"{self.where}: expected at least one layer of neurons, found none")
+        joined = {end for a, b, _, _ in self._projections for end in (a, b)}
+        layers = [
+            Layer(d.name, d.size, d.kind, lognormal_activity(d.size, activity, sigma, rng), d.shape)
+            for i, d in enumerate(self._drafts)
+            if i in joined or not joined  # an input that nothing on the chip reads is none
+        ]
+        names = [d.name for d in self._drafts]
+        projections = [Projection(names[a], names[b], c, bits) for a, b, c, bits in self._projections]
+        return Network(name, tuple(layers), tuple(projections), steps)
+
+    def _connect(
+        self,
+        source: Tensor,
+        target: Tensor,
+        weight_bits: int,
+        make: Callable[[NDArray[np.int32], int], Connectivity],
+    ) -> None:
+        for layer, place in self._parts(source, target):
+            self._add(layer, target, make(place, place.size), weight_bits)
+
+    def _parts(self, source: Tensor, target: Tensor) -> Iterator[tuple[int, NDArray[np.int32]]]:
+        """Layers that stand in a tensor, each with the place (flat) of its neurons in it, -1 where they are not."""
+        flat = source.ravel()
+        if not all_different(flat):
+            name = self._drafts[int(self._owner(target[:1])[0])].name
+            flat = self.relay(f"{name}_copies", flat, "relay")
+        for first in self.layers_of(flat):
+            layer = int(self._owner(np.array([first]))[0])
+            size = self._drafts[layer].size
+            at = np.flatnonzero((flat >= first) & (flat < first + size))
+            place = np.full(size, -1, dtype=np.int32)
+            place[flat[at] - first] = at
+            yield layer, place
+
+    def _add(self, source: int, target: Tensor, connectivity: Connectivity, weight_bits: int) -> None:
+        """Add a projection, by way of relays where its neurons already have synapses into the target layer."""
+        to = int(self._owner(target[:1])[0])
+        earlier = [c for a, b, c, _ in self._projections if (a, b) == (source, to)]
+        if any((c.sends & connectivity.sends).any() for c in earlier):
+            if _is_identity(connectivity) and any(_covers_identity(c) for c in earlier):
+                return  # a synapse more from a neuron to its own place is a change of the weight there
+            own = self._drafts[source]
+            neurons = np.arange(own.first, own.first + own.size)
+            self.relay(f"{own.name}_to_{self._drafts[to].name}", neurons, "relay", own.shape)
+            source = len(self._drafts) - 1
+        self._projections.append((source, to, connectivity, weight_bits))
+
+    def _owner(self, neurons: Tensor) -> NDArray[np.int64]:
+        """Layer of each neuron."""
+        first = np.array([d.first for d in self._drafts])
+        return np.asarray(np.searchsorted(first, neurons, side="right") - 1)
+
+
+def _is_identity(c: Connectivity) -> bool:
+    """Tell whether each neuron reaches the one at its own place alone."""
+    if not isinstance(c, Convolution) or c.kernel != (1, 1) or c.input_shape != c.output_shape:
+        return False
+    return c.groups == c.input_shape[0] and _is_natural(c.place)
+
+
+def _covers_identity(c: Connectivity) -> bool:
+    """Tell whether each neuron reaches the one at its own place, among others; in a plain case."""
+    if not isinstance(c, Convolution):
+        return isinstance(c, Dense) and c.n_source == c.n_target
+    steps = [divmod(p, d) for p, d in zip(c.padding, c.dilation, strict=True)]
+    inside = all(rest == 0 and 0 <= j < k for (j, rest), k in zip(steps, c.kernel, strict=True))
+    same = c.input_shape == c.output_shape and c.stride == (1, 1) and not c.transposed
+    return same and inside and _is_natural(c.place)
+
+
+def _is_natural(place: NDArray[np.int32]) -> bool:
+    return bool((place == np.arange(place.size)).all())
+
+
+def all_different(neurons: Tensor) -> bool:
+    """Tell whether no neuron stands twice in a tensor; 0 is none."""
+    ids = neurons[neurons > 0]
+    if ids.size < 2:
+        return True
+    lowest = int(ids.min())
+    there = np.zeros(int(ids.max()) - lowest + 1, dtype=bool)
+    there[ids - lowest] = True
+    return int(np.count_nonzero(there)) == ids.size
+
+
+def map_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
+    """(channels, height, width) of values of this shape, channels first; None where there are no axes in space."""
+    sizes = [int(n) for n in shape]
+    if len(sizes) == 2:
+        sizes = [sizes[0], 1, sizes[1]]
+    elif len(sizes) > 3:
+        sizes = [prod(sizes[:-2]), *sizes[-2:]]
+    return (sizes[0], sizes[1], sizes[2]) if len(sizes) == 3 and prod(sizes[1:]) > 1 else None
