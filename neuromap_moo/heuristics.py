@@ -97,17 +97,23 @@ def vendor_orders(partitioner: AnyPartitioner, system: System, rng: np.random.Ge
     return [_place(counts, order.tolist(), system.usable_cores) for order in orders]
 
 
+#: Partitions between the fewest cores and all that `balanced_partitions` tries, about.
+MOST_BALANCED = 1024
+
+
 def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Mapping]:
     """Return mappings from fewest cores to all, with loads evened out on the way.
 
     Starting from the fewest cores, the layer whose fullest core takes longest (`slowest_slice_s`) gets one more, again
-    and again. A layer that is as fast as it would be on its most cores waits until all are: the messages that a core
-    receives, for one, are the same however finely a dense layer is cut. Each partition on the way is placed twice, in
-    topological order: on cores 0, 1, 2, ..., and along the columns of routers in alternating direction (on a graph,
-    from router to nearest router), which packs a layer more closely.
+    and again; several more on large systems, where there would be more than about `MOST_BALANCED` partitions. A layer
+    that is as fast as it would be on its most cores waits until all are: the messages that a core receives, for one,
+    are the same however finely a dense layer is cut. Each partition on the way is placed twice, in topological order:
+    on cores 0, 1, 2, ..., and along the columns of routers in alternating direction (on a graph, from router to nearest
+    router), which packs a layer more closely.
     """
     counts = partitioner.minimum.astype(np.int64).copy()
     order = partitioner.topological_order
+    more = 1 + (partitioner.n_cores - int(counts.sum())) // MOST_BALANCED
     columns = _snake(system, along_x=False)
     placed: list[Mapping] = []
 
@@ -124,7 +130,7 @@ def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Map
         for layer in np.lexsort((slowest, slowest > fastest * (1 + 1e-9)))[::-1]:
             larger = np.flatnonzero(partitioner.fits[layer, counts[layer] + 1 : counts[layer] + 1 + free])
             if larger.size:
-                counts[layer] += int(larger[0]) + 1
+                counts[layer] += int(larger[min(more, larger.size) - 1]) + 1
                 slowest[layer] = slowest_slice_s(partitioner, int(layer), int(counts[layer]), system)
                 place()
                 break

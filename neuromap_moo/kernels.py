@@ -157,8 +157,61 @@ def rows_product(
 
 
 @njit(cache=True, nogil=True)
+def different_rows(
+    start: NDArray[np.int64], slices: NDArray[np.uint16]
+) -> tuple[IntArray, NDArray[np.int64], NDArray[np.uint16]]:
+    """Put rows that reach the same slices together; O(entries).
+
+    Row r reaches slices[start[r]:start[r + 1]]. Returns the set of each row (R,), and the sets in the same form as the
+    rows: (Q + 1,) and the slices. Rows are found by a hash and compared, so no two that differ share a set.
+    """
+    n_rows = start.size - 1
+    size = 16
+    while size < 2 * n_rows:
+        size *= 2
+    table = np.full(size, -1, dtype=np.int32)
+    set_of_row = np.empty(n_rows, dtype=np.int32)
+    first = np.empty(n_rows, dtype=np.int64)  # row that begins each set
+    n_sets = 0
+    n_entries = 0
+    for r in range(n_rows):
+        h = np.uint64(14695981039346656037)
+        for e in range(start[r], start[r + 1]):
+            h = (h ^ np.uint64(slices[e])) * np.uint64(1099511628211)
+        at = np.int64((h ^ (h >> np.uint64(32))) & np.uint64(size - 1))
+        length = start[r + 1] - start[r]
+        while True:
+            q = table[at]
+            if q < 0:
+                table[at] = n_sets
+                set_of_row[r] = n_sets
+                first[n_sets] = r
+                n_sets += 1
+                n_entries += length
+                break
+            other = start[first[q]]
+            same = start[first[q] + 1] - other == length
+            i = 0
+            while same and i < length:
+                same = slices[other + i] == slices[start[r] + i]
+                i += 1
+            if same:
+                set_of_row[r] = q
+                break
+            at = (at + 1) & (size - 1)
+    set_start = np.zeros(n_sets + 1, dtype=np.int64)
+    set_slices = np.empty(n_entries, dtype=np.uint16)
+    for q in range(n_sets):
+        r = first[q]
+        set_start[q + 1] = set_start[q] + start[r + 1] - start[r]
+        set_slices[set_start[q] : set_start[q + 1]] = slices[start[r] : start[r + 1]]
+    return set_of_row, set_start, set_slices
+
+
+@njit(cache=True, nogil=True)
 def message_block(
     row_of_source: IntArray,
+    set_of_row: IntArray,
     start: NDArray[np.int64],
     slices: NDArray[np.uint16],
     activity: FloatArray,
@@ -167,20 +220,28 @@ def message_block(
 ) -> FloatArray:
     """Messages from each slice of the source layer to each slice of the target layer, (k_source, k_target).
 
-    Row r reaches slices[start[r]:start[r + 1]]. Neighbouring neurons of one row are taken together.
+    A neuron's row is of a set (`different_rows`); set q reaches slices[start[q]:start[q + 1]]. What the neurons of a
+    slice send is summed up by set first.
     """
     k_source = source_bounds.size - 1
     block = np.zeros((k_source, k_target))
+    sent = np.zeros(start.size - 1)
+    seen = np.full(start.size - 1, -1, dtype=np.int64)
+    met = np.empty(start.size - 1, dtype=np.int64)
     for b in range(k_source):
-        i = source_bounds[b]
-        while i < source_bounds[b + 1]:
-            r = row_of_source[i]
-            sent = 0.0
-            while i < source_bounds[b + 1] and row_of_source[i] == r:
-                sent += activity[i]
-                i += 1
-            for e in range(start[r], start[r + 1]):
-                block[b, slices[e]] += sent
+        n_met = 0
+        for i in range(source_bounds[b], source_bounds[b + 1]):
+            q = set_of_row[row_of_source[i]]
+            if seen[q] != b:
+                seen[q] = b
+                met[n_met] = q
+                n_met += 1
+                sent[q] = 0.0
+            sent[q] += activity[i]
+        for m in range(n_met):
+            q = met[m]
+            for e in range(start[q], start[q + 1]):
+                block[b, slices[e]] += sent[q]
     return block
 
 

@@ -191,7 +191,8 @@ class LayerLoads(NamedTuple):
 class SliceCounts(NamedTuple):
     """What one projection puts on each of the k slices of its target layer (DESIGN 4.3 and 4.4)."""
 
-    start: NDArray[np.int64]  #: (R + 1,) row r of the projection reaches slices[start[r]:start[r + 1]]
+    set_of_row: NDArray[np.int32]  #: (R,) rows of the projection that reach the same slices are of one set
+    start: NDArray[np.int64]  #: (Q + 1,) set q reaches slices[start[q]:start[q + 1]]
     slices: NDArray[np.uint16]  #: (E,)
     per_step: NDArray[np.float64]  #: (3, k) synops, 64-bit words read and messages received
     words: NDArray[np.int64]  #: (k,) 64-bit words stored
@@ -293,10 +294,11 @@ class Partitioner:
             self._pool = np.empty(2**16)
             self._cached_bytes = self._pool_used = 0
         block_start = np.empty((len(cores_per_layer), len(self._pairs)), dtype=np.int64)
-        for j, pair in enumerate(self._pairs):
-            counts, inverse = np.unique(cores_per_layer[:, pair], axis=0, return_inverse=True)
-            starts = np.array([self._block(j, int(a), int(b)) for a, b in counts], dtype=np.int64)
-            block_start[:, j] = starts[inverse.ravel()]
+        for j, (source, target) in enumerate(self._pairs):
+            both = cores_per_layer[:, source] * (self.n_cores + 1) + cores_per_layer[:, target]
+            counts, inverse = np.unique(both, return_inverse=True) if both.size > 1 else (both, np.zeros(1, dtype=int))
+            starts = [self._block(j, *divmod(int(n), self.n_cores + 1)) for n in counts]
+            block_start[:, j] = np.array(starts, dtype=np.int64)[inverse]
         edge_start, edge_source, edge_target, messages, sums = kernels.assemble_graphs(
             cores_per_layer, block_start, self._pool, self._pairs[:, 0].copy(), self._pairs[:, 1].copy()
         )
@@ -307,6 +309,10 @@ class Partitioner:
         summed = sum(extremes[:, i, 3:] for i in range(len(self.layer_names)))
         loads = np.concatenate([extremes[:, :, :3].max(axis=1), sums[:, :2], summed, sums[:, 2:]], axis=1)
         return CoreGraphs(edge_start, edge_source, edge_target, messages, loads)
+
+    def most_edges(self, cores_per_layer: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) most edges that the core graphs of n partitions (n, L) can have."""
+        return np.asarray((cores_per_layer[:, self._pairs[:, 0]] * cores_per_layer[:, self._pairs[:, 1]]).sum(axis=1))
 
     @cached_property
     def activity(self) -> NDArray[np.float64]:
@@ -410,7 +416,8 @@ class Partitioner:
             per_step = kernels.count_rows(
                 *rows, self._row_activity(projection, rows.start.size - 1), words_of, k_target
             )
-            self._counts[key] = SliceCounts(rows.start, rows.slices, per_step, self._words(projection, bounds))
+            set_of_row, start, slices = kernels.different_rows(rows.start, rows.slices)
+            self._counts[key] = SliceCounts(set_of_row, start, slices, per_step, self._words(projection, bounds))
             self._cached_bytes += sum(x.nbytes for x in self._counts[key])
         return self._counts[key]
 
@@ -433,8 +440,7 @@ class Partitioner:
                 counts = self._projection_counts(p, k_target)
                 block += kernels.message_block(
                     self.network.projections[p].connectivity.row_of_source,
-                    counts.start,
-                    counts.slices,
+                    *counts[:3],
                     self.network.layers[source].activity,
                     bounds,
                     k_target,
@@ -533,6 +539,10 @@ class FixedPartitioner:
     def core_graphs(self, cores_per_layer: NDArray[np.int64]) -> CoreGraphs:
         """Return the one core graph: there are no different partitions."""
         return self._graphs
+
+    def most_edges(self, cores_per_layer: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) edges of the one core graph, for each of n partitions; it is not put together anew for each."""
+        return np.zeros(len(cores_per_layer), dtype=np.int64)
 
     def layer_loads(self, layer: int, n_slices: int) -> LayerLoads:
         """Loads of the slices of a layer; a core graph knows no synapse memory."""

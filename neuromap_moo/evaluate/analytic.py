@@ -17,6 +17,9 @@ from neuromap_moo.mapping import Mapping, MappingBatch
 from neuromap_moo.partition import LOADS, AnyPartitioner
 from neuromap_moo.system import System
 
+#: Edges of core graphs that are put together at a time; more mappings are evaluated part by part.
+MOST_EDGES = 2**23
+
 
 class AnalyticEvaluator:
     """Metrics of mappings in closed form; see `evaluate/reference.py` for the same in plain Python."""
@@ -31,6 +34,16 @@ class AnalyticEvaluator:
 
     def evaluate(self, mappings: MappingBatch) -> Metrics:
         """Return every metric column for n mappings, (n,) each."""
+        edges = self.partitioner.most_edges(mappings.cores_per_layer)
+        part = np.cumsum(edges) // MOST_EDGES
+        if part[-1] == 0:
+            return self._evaluate(mappings)
+        parts = [
+            self._evaluate(MappingBatch(*(array[part == i] for array in mappings))) for i in np.unique(part).tolist()
+        ]
+        return {key: np.concatenate([x[key] for x in parts]) for key in parts[0]}
+
+    def _evaluate(self, mappings: MappingBatch) -> Metrics:
         system, cost = self.system, self.system.cost
         partitions, graph = _different_rows(mappings.cores_per_layer)
         graphs = self.partitioner.core_graphs(partitions)
