@@ -19,9 +19,9 @@ from neuromap_moo.errors import InputError
 from neuromap_moo.front import Front
 from neuromap_moo.instances import Benchmark, benchmarks
 from neuromap_moo.mapping import Mapping, check, load_mappings, save_mappings
-from neuromap_moo.network import Layer, Network, Projection, save_network, with_cuts
+from neuromap_moo.network import Layer, Network, Projection, save_network, with_activity, with_cuts
 from neuromap_moo.partition import CoreGraph
-from neuromap_moo.readers import load_network, lognormal_activity, sparse_mlp
+from neuromap_moo.readers import load_network, lognormal_activity, measure_activity, save_activity, sparse_mlp
 from neuromap_moo.run import Run, search
 from neuromap_moo.search import MappingProblem, baselines, operators, varied_mappings
 from neuromap_moo.system import Constant, System, load_system, mesh_system
@@ -57,13 +57,16 @@ __all__ = [
     "load_network",
     "load_system",
     "lognormal_activity",
+    "measure_activity",
     "mesh_system",
     "operators",
+    "save_activity",
     "save_mappings",
     "save_network",
     "search",
     "sparse_mlp",
     "varied_mappings",
+    "with_activity",
     "with_best_cuts",
     "with_cuts",
 ]

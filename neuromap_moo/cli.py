@@ -35,9 +35,11 @@ from neuromap_moo.evaluate import Evaluator
 from neuromap_moo.evaluate.calibrate import calibrate, load_measurements
 from neuromap_moo.evaluate.choice import evaluator_for
 from neuromap_moo.files import config_folder
-from neuromap_moo.front import Front, reductions, save_table
+from neuromap_moo.front import Front, reductions, save_columns, save_table
 from neuromap_moo.mapping import check, save_mappings
-from neuromap_moo.network import Network
+from neuromap_moo.network import Network, layer_table
+from neuromap_moo.partition import partitioner_for
+from neuromap_moo.readers import measure_activity, save_activity
 from neuromap_moo.run import CHECKPOINT as CHECKPOINT_FILE
 from neuromap_moo.run import (
     PROVENANCE,
@@ -67,6 +69,7 @@ from neuromap_moo.topology import GIVEN
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 ROWS_ON_SCREEN = 12
+LAYERS, ACTIVITY = "layers.csv", "activity.npz"
 LINE_SECONDS = 5.0  # between progress lines where there is no terminal
 
 #: What a task takes from the run that it works on unless the command line names it.
@@ -167,14 +170,18 @@ def _problem(settings: Settings) -> MappingProblem:
     config = settings.network
     if config.get("type") == "file" and not has_activity(config) and "network.activity" not in _given():
         _say(f"activity: '{config.get('path')}' holds none; a mean of {config.get('activity')} per neuron is assumed")
-    system = build_system(settings.system)
+    network, system = _network(config, build_system(settings.system))
+    return MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
+
+
+def _network(config: Mapping[str, Any], system: System) -> tuple[Network, System]:
+    """Make or read the network, say what it lost on the way, and cut its feature maps for the system."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         network = build_network(config, _given())
     for text in dict.fromkeys(str(x.message) for x in caught if x.category is UserWarning):
         _say(f"note: {text}")
-    network = cut_network(network, config, system)
-    return MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
+    return cut_network(network, config, system), system
 
 
 def _as_in_run(settings: Settings, resolved: dict[str, Any]) -> tuple[Settings, MappingProblem, Path, Path]:
@@ -276,7 +283,49 @@ def _calibrate(settings: Settings, resolved: dict[str, Any]) -> None:
     print(f"\nSystem, tables and figure: {folder}")
 
 
-WORK = {"optimize": _optimize, "evaluate": _evaluate, "sample": _sample, "calibrate": _calibrate}
+def _profile(settings: Settings, resolved: dict[str, Any]) -> None:
+    """Run the network on samples where its format allows, and tell what a mapping has to deal with in each layer."""
+    config, folder = dict(settings.network), _folder(settings)
+    path = Path(str(config.get("path", "")))
+    measured = None
+    if config.get("type") == "file" and path.suffix == ".onnx":
+        measured = measure_activity(path, settings.samples, config.get("input_shape"), settings.seed)
+    elif settings.samples is not None:
+        raise InputError(f"samples: activity is measured on .onnx files, got '{path}'; leave samples out")
+    open_folder(folder, settings.overwrite)
+    summary: dict[str, Any] = {"name": settings.name}
+    if measured is not None:
+        save_activity(measured, folder / ACTIVITY)
+        config["activity"] = str(folder / ACTIVITY)
+        if measured.n_samples == 0:
+            _say("note: no samples given, random ones taken; samples=... names an .npy or .npz file of real ones")
+        if measured.not_shown:
+            _say(f"note: {', '.join(measured.not_shown)}: a run does not show what they send; taken as every step")
+        summary |= {"samples": measured.n_samples, "not_shown": list(measured.not_shown)}
+    network, system = _network(config, build_system(settings.system))
+    try:
+        fewest = partitioner_for(network, system, settings.constraints).minimum.tolist()
+    except InputError as error:  # the table says more about what does not fit
+        fewest = None
+        _say(f"note: {error}")
+    table = layer_table(network, fewest)
+    save_columns(folder / LAYERS, table)
+    totals = {key: sum(table[key]) for key in ("neurons", "synapses", "multiplications", "messages")}
+    save_json(folder / SUMMARY, summary | totals | ({} if fewest is None else {"fewest_cores": sum(fewest)}))
+    print(tabulate(table, headers="keys", floatfmt=".4g", intfmt=","))
+    print(f"\n{', '.join(f'{value:,.6g} {key}' for key, value in totals.items())}", end="")
+    print("" if fewest is None else f"; at least {sum(fewest)} of {system.usable_cores.size} cores of {system.name}")
+    if measured is not None:
+        print(f"Search with it: network.activity={folder / ACTIVITY}")
+
+
+WORK = {
+    "optimize": _optimize,
+    "evaluate": _evaluate,
+    "sample": _sample,
+    "calibrate": _calibrate,
+    "profile": _profile,
+}
 
 
 def _folder(settings: Settings) -> Path:

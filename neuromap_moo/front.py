@@ -80,12 +80,15 @@ def save_table(
     extra = dict(extra or {})
     if front.notes:
         extra["note"] = front.notes
-    columns = [*front.table.values(), *extra.values()]
+    save_columns(path, {id_column: front.ids, **front.table, **extra})
+
+
+def save_columns(path: str | os.PathLike[str], table: MappingABC[str, Any]) -> None:
+    """Write columns of equal length as CSV, floats as in `save_table`."""
     with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
-        writer.writerow([id_column, *front.table, *extra])
-        for i, name in enumerate(front.ids):
-            writer.writerow([name, *(_text(v[i]) for v in columns)])
+        writer.writerow(list(table))
+        writer.writerows([_text(value) for value in row] for row in zip(*table.values(), strict=True))
 
 
 def load_table(path: str | os.PathLike[str]) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -255,6 +255,43 @@ def with_cuts(network: Network, cuts: Mapping[str, str]) -> Network:
             c = Sparse.from_matrix(matrix if of_target is None else matrix[:, of_target])
         projections.append(replace(p, connectivity=c))
     return replace(network, layers=tuple(layers), projections=tuple(projections))
+
+
+def with_activity(network: Network, activity: Mapping[str, NDArray[np.float64]]) -> Network:
+    """Return the network with other activity in some layers, by name, in the order of its neurons."""
+    unknown = activity.keys() - set(network.layer_names)
+    if unknown:
+        raise InputError(f"activity: no layer '{min(unknown)}'{did_you_mean(min(unknown), network.layer_names)}")
+    layers = [replace(x, activity=activity[x.name]) if x.name in activity else x for x in network.layers]
+    return replace(network, layers=tuple(layers))
+
+
+def layer_table(network: Network, fewest_cores: Sequence[int] | None = None) -> dict[str, list[Any]]:
+    """Return a column per property of the layers: incoming synapses, mean activity, messages sent per timestep, ...
+
+    Multiplications are those of all incoming weights, as if every neuron sent (`n_multiplications`), without those of
+    connections that only add up or pass on (1 bit) and with those of one activation by another (0 bits).
+    """
+    incoming: dict[str, list[Projection]] = {x.name: [] for x in network.layers}
+    for p in network.projections:
+        incoming[p.target].append(p)
+    table: dict[str, list[Any]] = {
+        "layer": [x.name for x in network.layers],
+        "kind": [x.kind for x in network.layers],
+        "shape": ["x".join(map(str, x.shape or (x.size,))) for x in network.layers],
+        "cut": [x.cut if x.shape else "" for x in network.layers],
+        "neurons": [x.size for x in network.layers],
+        "synapses": [sum(p.connectivity.n_synapses for p in incoming[x.name]) for x in network.layers],
+        "multiplications": [
+            sum(p.connectivity.n_multiplications for p in incoming[x.name] if p.weight_bits != 1)
+            for x in network.layers
+        ],
+        "activity": [float(x.activity.mean()) for x in network.layers],
+        "messages": [float(x.activity.sum()) for x in network.layers],
+    }
+    if fewest_cores is not None:
+        table["fewest_cores"] = [int(k) for k in fewest_cores]
+    return table
 
 
 def natural_of_number(shape: tuple[int, int, int], cut: str) -> NDArray[np.int64]:

@@ -29,11 +29,11 @@ NETWORKS = {
     ),
 }
 
-TASKS = ("optimize", "evaluate", "sample", "calibrate")
+TASKS = ("optimize", "evaluate", "sample", "calibrate", "profile")
 
 #: Keys that are a path or null; those that only some tasks use.
-PATHS = ("output", "run", "measurements")
-USED_BY = {"run": ("evaluate", "calibrate"), "measurements": ("calibrate",)}
+PATHS = ("output", "run", "measurements", "samples")
+USED_BY = {"run": ("evaluate", "calibrate"), "measurements": ("calibrate",), "samples": ("profile",)}
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Settings:
     run: str | None
     mappings: int
     measurements: str | None
+    samples: str | None
     started: str
     network: Mapping[str, Any]
     system: Mapping[str, Any]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
@@ -107,10 +108,35 @@ def test_every_algorithm_runs_by_name(algorithm, here, monkeypatch, capsys):
     assert json.loads((here / "run" / "summary.json").read_text())["algorithm"] == algorithm
 
 
+def small_graph(folder):
+    """An ONNX graph of two convolutions with a residual, a softmax at its end."""
+    rng = np.random.default_rng(0)
+    w, v = (rng.normal(size=(4, 2, 3, 3)).astype(np.float32), rng.normal(size=(4, 4, 1, 1)).astype(np.float32))
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["a"], name="conv", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        onnx.helper.make_node("Conv", ["b", "v"], ["c"], name="second"),
+        onnx.helper.make_node("Add", ["c", "b"], ["d"], name="add"),
+        onnx.helper.make_node("Softmax", ["d"], ["y"], name="softmax"),
+    ]
+    x, y = (
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in (("x", [1, 2, 6, 5]), ("y", None))
+    )
+    constants = [onnx.numpy_helper.from_array(w, "w"), onnx.numpy_helper.from_array(v, "v")]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "g", [x], [y], constants), opset_imports=[onnx.helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    onnx.save(model, folder / "net.onnx")
+
+
 def bad_files(folder):
     (folder / "empty.net").touch()
     (folder / "garbage.net").write_bytes(b"\x00garbage" * 50)
     (folder / "garbage.npz").write_bytes(b"PK\x03\x04garbage")
+    for ending in ("onnx", "nir"):
+        (folder / f"garbage.{ending}").write_bytes(b"\x00garbage" * 50)
+    small_graph(folder)
     (folder / "text.txt").write_text("hello")
     system = (config_folder() / "system" / "loihi2.yaml").read_text()
     (folder / "missing.yaml").write_text(re.sub(r"  p_core_w:\n.*\n", "", system))
@@ -181,7 +207,7 @@ def bad_files(folder):
         (["system=file", "system.path=broken.yaml"], ["broken.yaml", "expected YAML"]),
         (["network=file"], ["network.path: expected a value", "give network.path="]),
         (["network=file", "network.path=none.net"], ["none.net", "no such file"]),
-        (["network=file", "network.path=text.txt"], ["text.txt", ".npz or .net"]),
+        (["network=file", "network.path=text.txt"], ["text.txt", ".nir or .onnx"]),
         (["network=file", "network.path=empty.net"], ["empty.net", "empty"]),
         (["network=file", "network.path=garbage.net"], ["garbage.net", "HDF5"]),
         (["network=file", "network.path=garbage.npz"], ["garbage.npz", "save_network"]),
@@ -204,6 +230,21 @@ def bad_files(folder):
         (["task=calibrate", "run=somewhere"], ["measurements", "CSV"]),
         (["task=calibrate", "measurements=m.csv"], ["run=outputs/..."]),
         (["task=sample", "mappings=0"], ["mappings", "got 0"]),
+        (["network=file", "network.path=garbage.onnx"], ["garbage.onnx", "expected an ONNX file"]),
+        (["network=file", "network.path=garbage.nir"], ["garbage.nir", "expected a NIR file"]),
+        (["network=file", "network.path=net.onnx", "network.input_shape=[1,0]"], ["network.input_shape", "got 0"]),
+        (["network=file", "network.path=net.onnx", "network.input_shape=3"], ["network.input_shape: expected a list"]),
+        (["network=file", "network.path=net.onnx", "network.input_shape=[2,3]"], ["net.onnx", "node 'conv'", "Conv"]),
+        (["network=file", "network.path=net.onnx", "network.cut=diagonal"], ["network.cut: no 'diagonal'"]),
+        (["network=file", "network.path=net.onnx", "network.cut={nowhere: rows}"], ["cut: no layer 'nowhere'"]),
+        (["network=file", "network.path=net.onnx", "network.weight_bits=0"], ["network.weight_bits", "got 0"]),
+        (
+            ["network=file", "network.path=net.onnx", "network.activity=mine.npz"],
+            ["activity 'mine.npz'", "task=profile"],
+        ),
+        (["network=file", "network.path=mine.npz", "network.input_shape=[1,3]"], ["input_shape is for .onnx files"]),
+        (["task=profile", "samples=s.npy"], ["samples: activity is measured on .onnx files"]),
+        (["samples=s.npy"], ["samples: got 's.npy' with task=optimize", "task=profile"]),
         (["network=file", "network.path=null"], ["network.path: expected the path"]),
         (["network=file", "network.path=mine.npz", "network.activity=0.1"], ["holds its own"]),
         (["network=file", "network.path=folder.net"], ["folder.net", "or it is a folder"]),
@@ -223,9 +264,8 @@ def test_wrong_input_ends_with_code_2_and_one_helpful_line(arguments, words, her
     given = [] if "network=file" in arguments else SMALL[:2]
     before = sorted(path.name for path in here.iterdir())
     code, out, err = call(monkeypatch, capsys, *given, *arguments)
-    lines = [
-        line for line in err.splitlines() if not line.startswith(("preparing ", "activity: ", "small: ", "searching "))
-    ]
+    steps = ("preparing ", "activity: ", "note: ", "small: ", "searching ")
+    lines = [line for line in err.splitlines() if not line.startswith(steps)]
     assert code == 2, err
     assert len(lines) == 1, err
     assert lines[0].startswith("neuromap_moo: ")
@@ -262,9 +302,32 @@ def test_a_network_from_a_file_goes_by_its_name(here, monkeypatch, capsys):
     assert (here / "outputs" / "mine").is_dir()
 
 
-@pytest.mark.parametrize("name", ["mnist_mlp", "oxford"])
+def test_a_graph_is_measured_and_searched_with_its_activity(here, monkeypatch, capsys):
+    small_graph(here)
+    np.save(here / "s.npy", np.random.default_rng(0).normal(size=(5, 2, 6, 5)))
+    network = ["network=file", "network.path=net.onnx", "network.cut={conv: rows}"]
+    code, out, err = call(monkeypatch, capsys, "task=profile", *network, "samples=s.npy", "output=profile")
+    assert (code, "note" in err) == (0, True)  # of the softmax
+    assert "at least 3 of 128 cores of loihi2" in out
+    table = load_table(here / "profile" / "layers.csv")
+    assert table["layer"] == ["x", "conv", "second"]
+    assert table["cut"] == ["channels", "rows", "channels"]
+    assert [int(n) for n in table["multiplications"]] == [0, 4 * 2 * 9 * 30, 4 * 4 * 30]
+    assert 0.3 < float(table["activity"][1]) < 0.7
+    assert json.loads((here / "profile" / "summary.json").read_text())["samples"] == 5
+    measured = "network.activity=profile/activity.npz"
+    code, out, err = call(monkeypatch, capsys, *network, measured, "budget.evaluations=150", "output=run")
+    assert code == 0
+    assert "a mean of" not in err
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "evaluator=packet", "output=again")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist_mlp.net", "oxford.net", "pilotnet_sdnn.net", "cnn_sinabs.nir", "lif_norse.nir", "mnist_cnn.onnx"]
+)
 def test_public_trained_networks_run(name, networks_folder, here, monkeypatch, capsys):
-    path = networks_folder / f"{name}.net"
+    path = networks_folder / name
     code, out, err = call(monkeypatch, capsys, "network=file", f"network.path={path}", "budget.evaluations=300")
     assert code == 0, err
     assert "non-dominated mappings from 300 evaluations" in out

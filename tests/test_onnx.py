@@ -37,8 +37,8 @@ def weights(*shape, seed=0):
 
 
 def network_of(model, **more):
-    assembly, outputs, notes = walk("'test'", model, **more)
-    return assembly.network("test", 0.2, 0.0, 1, 0), outputs, notes
+    walked = walk("'test'", model, **more)
+    return walked.assembly.network("test", 0.2, 0.0, 1, 0), walked.outputs, walked.notes
 
 
 def influences(network, outputs):

@@ -337,7 +337,9 @@ def percent(share: float) -> str:
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     def cell(value: Any) -> str:
-        return f"{value:.3f}" if isinstance(value, float) else str(value)
+        if isinstance(value, float):
+            return "all equal" if np.isnan(value) else f"{value:.3f}"
+        return str(value)
 
     return [
         "| " + " | ".join(rows[0]) + " |",

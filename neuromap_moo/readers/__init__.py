@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from neuromap_moo.errors import InputError
-from neuromap_moo.network import Network, load_npz
+from neuromap_moo.network import Network, load_npz, with_activity
+from neuromap_moo.readers.activity import Activity, load_activity, load_samples, save_activity
 from neuromap_moo.readers.generate import lognormal_activity, sparse_mlp
 from neuromap_moo.readers.netx import read_net
 
-__all__ = ["load_network", "lognormal_activity", "sparse_mlp"]
+__all__ = ["load_network", "lognormal_activity", "measure_activity", "save_activity", "sparse_mlp"]
 
 ENDINGS = (".npz", ".net", ".nir", ".onnx")
 
 
 def load_network(
     path: str | Path,
-    activity: float = 0.2,
+    activity: float | str | os.PathLike[str] = 0.2,
     activity_sigma: float = 0.5,
     steps_per_inference: int | None = None,
     seed: int = 0,
@@ -28,7 +30,8 @@ def load_network(
     """Read a network; its format is known by the file's ending.
 
     `.npz` (written by `save_network`) holds its own activity and steps per inference, and the activity arguments do
-    not apply. The other formats hold neither: `activity` and `activity_sigma` describe it, one step is the default.
+    not apply. The other formats hold neither: `activity` is the mean of every layer, spread by `activity_sigma`, or the
+    path of what `nm.measure_activity` found; one step is the default.
     `.onnx` takes an `input_shape` where the graph leaves sizes open; `.onnx` and `.nir` hold floating-point weights,
     taken as quantised to `weight_bits`. What an ONNX graph loses on the way is told by warnings.
     """
@@ -47,6 +50,10 @@ def load_network(
         raise InputError(f"network file '{path}': the file is empty; write or copy it again")
     if input_shape is not None and path.suffix != ".onnx":
         raise InputError(f"network file '{path}': input_shape is for .onnx files alone; leave it out")
+    if isinstance(activity, (str, os.PathLike)):
+        by_layer = load_activity(Path(activity), path)
+        plain = load_network(path, 0.0, 0.0, steps_per_inference, seed, input_shape, weight_bits)
+        return with_activity(plain, by_layer)
     if path.suffix == ".npz":
         network = load_npz(path)
         if steps_per_inference is not None:
@@ -63,3 +70,23 @@ def load_network(
     from neuromap_moo.readers.onnx import read_onnx
 
     return read_onnx(path, activity, activity_sigma, steps, seed, input_shape, weight_bits)
+
+
+def measure_activity(
+    path: str | Path,
+    samples: str | Path | None = None,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+) -> Activity:
+    """Run the network of a file on samples and return the activity of its neurons; `.onnx` files so far.
+
+    `samples` is an .npy file (n, ...) for the one input or an .npz file with an array per input name; random samples
+    are drawn without it. Save the result with `nm.save_activity`, and give its path to `load_network(activity=...)`.
+    """
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise InputError(f"network file '{path}': activity is measured on .onnx files, got '{path.suffix}'")
+    load_network(path, input_shape=input_shape)  # says what is wrong with the file
+    from neuromap_moo.readers.onnx_activity import measure_onnx
+
+    return measure_onnx(path, None if samples is None else load_samples(samples), input_shape, seed)

@@ -54,6 +54,7 @@ class Assembly:
         self._by_name: dict[str, int] = {}
         self._projections: list[tuple[int, int, Connectivity, int]] = []
         self._n = 1
+        self.relayed: list[tuple[Tensor, Tensor]] = []  #: neurons that send what others send, and those
 
     def layer(self, name: str, size: int, kind: str, shape: Sequence[int] | None = None) -> Tensor:
         """Add a layer, a feature map where a shape (channels, height, width) is given; return its neurons (size,)."""
@@ -151,8 +152,18 @@ class Assembly:
     def relay(self, name: str, source: Tensor, kind: str, shape: Sequence[int] | None = None) -> Tensor:
         """Add a layer that takes each value on, one neuron each; return it in the source's shape."""
         target = self.layer(name, source.size, kind, shape)
+        self.relayed.append((target, source.ravel()))
         self.connect_each(source, target)
         return target.reshape(source.shape)
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons of all layers so far."""
+        return self._n - 1
+
+    def by_layer(self, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Cut what belongs to all neurons (n_neurons,) into layers, by name."""
+        return {d.name: values[d.first - 1 : d.first - 1 + d.size] for d in self._drafts}
 
     def network(self, name: str, activity: float, sigma: float, steps: int, seed: int) -> Network:
         """Make the network; no format read so far holds activity, so `lognormal_activity` draws it."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -42,6 +42,9 @@ AFFINE = {
     "Identity", "Dropout", "Cast", "CastLike", "BatchNormalization", "Neg", "QuantizeLinear", "DequantizeLinear",
     "DynamicQuantizeLinear", "Quant", "IntQuant", "BipolarQuant", "Trunc", "FloatQuant",
 }  # fmt: skip
+
+#: Operators whose outputs say which values quantisation leaves, and the input that stands for zero there, if any.
+ZERO_POINT = {"QLinearConv": 7, "QLinearMatMul": 7, "QuantizeLinear": 2, "DequantizeLinear": 9, "Quant": 9}
 
 #: Functions of one value.
 FUNCTIONS = {
@@ -82,6 +85,23 @@ class _Values:
     version: Mapping[int, str] = field(default_factory=dict)
 
 
+class Shown(NamedTuple):
+    """Where a run of the graph shows what neurons send: the value's name, their numbers in its shape, what is none."""
+
+    name: str
+    neurons: Tensor
+    zero: float
+
+
+class Walked(NamedTuple):
+    """What a graph makes."""
+
+    assembly: Assembly
+    outputs: dict[str, Tensor]  #: neurons that send the outputs, by name
+    notes: tuple[str, ...]  #: what was left out
+    shown: tuple[Shown, ...]  #: later ones say more than earlier ones of the same neurons
+
+
 class _Host:
     """A value that leaves the chip."""
 
@@ -105,37 +125,40 @@ def read_onnx(
     The file holds no activity: every layer gets `activity` as its mean, spread as in `lognormal_activity`.
     """
     path = Path(path)
-    where = f"'{path}'"
+    where, model = f"'{path}'", load_model(path)
+    try:
+        walked = walk(where, model, input_shape, weight_bits)
+    except MemoryError as error:
+        raise InputError(f"{where}: a value of the graph does not fit into memory ({error})") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: subgraphs are nested too deeply") from error
+    for text in walked.notes:
+        warnings.warn(f"{where}: {text}", stacklevel=2)
+    return walked.assembly.network(path.stem, activity, activity_sigma, steps_per_inference, seed)
+
+
+def load_model(path: Path) -> Any:
+    """Return the model of a file, its own functions put in where they are called."""
     try:
         model = onnx.load(str(path))
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
     except Exception as error:  # protobuf's own error has no public class
-        raise InputError(f"{where}: expected an ONNX file, could not read it ({_first_line(error)})") from error
+        raise InputError(f"'{path}': expected an ONNX file, could not read it ({_first_line(error)})") from error
     if not model.graph.node:
-        raise InputError(f"{where}: expected an ONNX graph with at least one node, found none")
-    try:
-        assembly, _, notes = walk(where, model, input_shape, weight_bits)
-    except MemoryError as error:
-        raise InputError(f"{where}: a value of the graph does not fit into memory ({error})") from error
-    except RecursionError as error:
-        raise InputError(f"{where}: subgraphs are nested too deeply") from error
-    for text in notes:
-        warnings.warn(f"{where}: {text}", stacklevel=2)
-    return assembly.network(path.stem, activity, activity_sigma, steps_per_inference, seed)
+        raise InputError(f"'{path}': expected an ONNX graph with at least one node, found none")
+    return model
 
 
-def walk(
-    where: str, model: Any, input_shape: Any = None, weight_bits: int = 8
-) -> tuple[Assembly, dict[str, Tensor], tuple[str, ...]]:
-    """Return the layers that a model makes, the neurons that send its outputs, by name, and what was left out."""
+def walk(where: str, model: Any, input_shape: Any = None, weight_bits: int = 8) -> Walked:
+    """Return the layers that a model makes, and which of its values they send."""
     first = _Walk(where, model, input_shape, weight_bits, None)
     first.graph()
     first.assembly = Assembly(where)  # its layers are not needed any more
     second = _Walk(where, model, input_shape, weight_bits, first)
     outputs = second.graph()
     neurons = {name: value.ids for name, value in outputs.items() if isinstance(value, _Values)}
-    return second.assembly, neurons, tuple(second.notes)
+    return Walked(second.assembly, neurons, tuple(second.notes), tuple(second.shown))
 
 
 class _Walk:
@@ -158,6 +181,8 @@ class _Walk:
         self.sources: dict[str, set[str]] = {}  # by key
         self.joins: dict[str, list[tuple[str, bool]]] = {}  # by key of a sum: whole layers it adds, and if in order
         self.first_of_key: dict[str, int] = {}
+        self.value_of: dict[str, str] = {}  # name of the value that a version makes
+        self.shown: list[Shown] = []
         self.output_of: dict[str, Tensor] = {}  # by version, of those that get a layer of their own
         self.copies: dict[str, tuple[int, Tensor]] = {}  # by version
         self.joined_to = {} if before is None else before.partners()  # by key: the layer that takes its synapses too
@@ -234,6 +259,7 @@ class _Walk:
                 f"e.g. {[n if n > 0 else 1 for n in shape]}"
             )
         ids = self._layer(given.name, given.name, prod(shape), "input", _onnx_map(shape), set())
+        self.shown.append(Shown(given.name, ids.reshape(shape), 0.0))
         return _Values(ids.reshape(shape))
 
     def _nodes(self, graph: Any, values: dict[str, Value], prefix: str) -> None:
@@ -268,6 +294,8 @@ class _Walk:
             for key, value in zip(node.output, outputs, strict=False):
                 if key:
                     values[key] = value
+                    if not prefix:  # a run does not show what is inside of subgraphs
+                        self._show(node, key, value, values)
 
     def _one(self, node: Any, name: str, values: dict[str, Value]) -> Sequence[Value]:
         """Return the outputs of a node."""
@@ -415,6 +443,10 @@ class _Walk:
         lowest = int(own.min())
         table = np.zeros(int(own.max()) - lowest + 1, dtype=np.int64)
         table[own.ravel() - lowest] = copy
+        if version in self.value_of:
+            self.shown.append(
+                Shown(self.value_of[version], np.where(there, table[np.where(there, ids - lowest, 0)], 0), 0)
+            )
         return lowest, table
 
     def _function(self, op: str, value: _Values) -> _Values:
@@ -423,6 +455,20 @@ class _Walk:
         if any(self._has_versions(first) for first in layers):
             self.output_of[self.node] = value.ids
         return _Values(value.ids, dict.fromkeys(layers, self.node))
+
+    def _show(self, node: Any, name: str, value: Value, values: Mapping[str, Value]) -> None:
+        """Note that a run shows here what neurons send, if what they send is this version."""
+        op = node.op_type
+        if not isinstance(value, _Values) or op in MOVES or (op in AFFINE and op not in ZERO_POINT):
+            return
+        self.value_of.setdefault(self.node, name)
+        if any(value.version.get(first) and self._has_versions(first) for first in self._layers(value)):
+            return
+        at = ZERO_POINT.get(op, len(node.input))
+        zero = values.get(node.input[at]) if at < len(node.input) else None
+        of_output = op in ("QLinearConv", "QLinearMatMul", "QuantizeLinear")
+        known = isinstance(zero, np.ndarray) and zero.size == 1 and of_output
+        self.shown.append(Shown(name, value.ids, float(zero.ravel()[0]) if known else 0.0))  # type: ignore[union-attr]
 
     def _keys(self, value: Any) -> set[str]:
         return {self.key[first] for first in self._layers(value)} if isinstance(value, _Values) else set()
