@@ -21,7 +21,16 @@ from neuromap_moo.instances import Benchmark, benchmarks
 from neuromap_moo.mapping import Mapping, check, load_mappings, save_mappings
 from neuromap_moo.network import Layer, Network, Projection, save_network, with_activity, with_cuts
 from neuromap_moo.partition import CoreGraph
-from neuromap_moo.readers import load_network, lognormal_activity, measure_activity, save_activity, sparse_mlp
+from neuromap_moo.readers import (
+    convolutional,
+    load_network,
+    lognormal_activity,
+    measure_activity,
+    reservoir,
+    save_activity,
+    sparse_mlp,
+    transformer,
+)
 from neuromap_moo.run import Run, search
 from neuromap_moo.search import MappingProblem, baselines, operators, varied_mappings
 from neuromap_moo.system import Constant, System, load_system, mesh_system
@@ -53,6 +62,7 @@ __all__ = [
     "benchmark",
     "benchmarks",
     "check",
+    "convolutional",
     "load_mappings",
     "load_network",
     "load_system",
@@ -60,11 +70,13 @@ __all__ = [
     "measure_activity",
     "mesh_system",
     "operators",
+    "reservoir",
     "save_activity",
     "save_mappings",
     "save_network",
     "search",
     "sparse_mlp",
+    "transformer",
     "varied_mappings",
     "with_activity",
     "with_best_cuts",

@@ -14,15 +14,20 @@ from neuromap_moo.cuts import with_best_cuts
 from neuromap_moo.errors import InputError, did_you_mean, whole_number
 from neuromap_moo.evaluate import check_objectives
 from neuromap_moo.network import Network, with_cuts
-from neuromap_moo.readers import load_network, sparse_mlp
+from neuromap_moo.readers import convolutional, load_network, reservoir, sparse_mlp, transformer
 from neuromap_moo.search import Budget
 from neuromap_moo.system import System, load_system, system_from_dict
+
+GENERATED = ("activity", "activity_sigma", "weight_bits", "steps_per_inference", "seed", "name")
 
 NETWORKS = {
     "sparse_mlp": (
         sparse_mlp,
-        ("sizes", "density", "activity", "activity_sigma", "weight_bits", "steps_per_inference", "seed", "name"),
+        ("sizes", "density", "structure", *GENERATED),
     ),
+    "convolutional": (convolutional, ("input_shape", "blocks", "dense", "style", *GENERATED)),
+    "reservoir": (reservoir, ("inputs", "neurons", "outputs", "density", "input_density", *GENERATED)),
+    "transformer": (transformer, ("tokens", "width", "heads", "layers", "hidden", "window", *GENERATED)),
     "file": (
         load_network,
         ("path", "activity", "activity_sigma", "steps_per_inference", "seed", "input_shape", "weight_bits"),

@@ -10,10 +10,20 @@ from pathlib import Path
 from neuromap_moo.errors import InputError
 from neuromap_moo.network import Network, load_npz, with_activity
 from neuromap_moo.readers.activity import Activity, load_activity, load_samples, save_activity
+from neuromap_moo.readers.architectures import convolutional, reservoir, transformer
 from neuromap_moo.readers.generate import lognormal_activity, sparse_mlp
 from neuromap_moo.readers.netx import read_net
 
-__all__ = ["load_network", "lognormal_activity", "measure_activity", "save_activity", "sparse_mlp"]
+__all__ = [
+    "convolutional",
+    "load_network",
+    "lognormal_activity",
+    "measure_activity",
+    "reservoir",
+    "save_activity",
+    "sparse_mlp",
+    "transformer",
+]
 
 ENDINGS = (".npz", ".net", ".nir", ".onnx")
 

@@ -149,6 +149,21 @@ class Assembly:
             pairs = (np.ones(at.size, dtype=np.int8), (placed[at] - own.first, at))
             self._add(i, target, Sparse.from_matrix(csr_array(pairs, (own.size, draft.size))), weight_bits)
 
+    def connect(self, source: Tensor, target: Tensor, connectivity: Connectivity, weight_bits: int) -> None:
+        """Connect all neurons of one layer to all of another, as given."""
+        self._add(int(self._owner(source[:1])[0]), target, connectivity, weight_bits)
+
+    def connect_pairs(self, sources: Tensor, targets: Tensor, layer: Tensor, weight_bits: int) -> None:
+        """Connect neuron sources[i] to targets[i], each pair once; all targets are neurons of one layer."""
+        if sources.size > MAXIMUM_EXPLICIT:
+            raise InputError(f"{self.where}: expected at most {MAXIMUM_EXPLICIT} synapses, got {sources.size}")
+        for first in self.layers_of(sources):
+            i = int(self._owner(np.array([first]))[0])
+            own = self._drafts[i]
+            at = np.flatnonzero((sources >= first) & (sources < first + own.size))
+            pairs = (np.ones(at.size, dtype=np.int8), (sources[at] - first, targets[at] - layer[0]))
+            self._add(i, layer, Sparse.from_matrix(csr_array(pairs, (own.size, layer.size))), weight_bits)
+
     def relay(self, name: str, source: Tensor, kind: str, shape: Sequence[int] | None = None) -> Tensor:
         """Add a layer that takes each value on, one neuron each; return it in the source's shape."""
         target = self.layer(name, source.size, kind, shape)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo.connectivity import Sparse
-from neuromap_moo.errors import InputError, finite_number, whole_number
+from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
 from neuromap_moo.network import Layer, Network, Projection
 
 #: Per projection; ten times what the largest chip here holds, and some GB to draw.
@@ -47,8 +47,9 @@ def sparse_mlp(
     steps_per_inference: int = 1,
     seed: int = 0,
     name: str = "sparse_mlp",
+    structure: str = "unstructured",
 ) -> Network:
-    """Generate a multi-layer perceptron with unstructured sparse weights.
+    """Generate a multi-layer perceptron with sparse weights.
 
     Parameters
     ----------
@@ -61,8 +62,14 @@ def sparse_mlp(
         Mean messages per neuron and timestep, for all layers or one value each (see `lognormal_activity`).
     activity_sigma
         Spread of the activity within a layer.
+    structure
+        Where the synapses are: `unstructured`, anywhere with equal probability; `block`, in blocks of `BLOCK`
+        neighbours on both sides; `banded`, each source neuron reaches neighbours, at its own height in the target
+        layer; `power_law`, neurons of either side have degrees that fall with their rank, in no order.
 
     """
+    if structure not in STRUCTURES:
+        raise InputError(f"structure: no '{structure}'{did_you_mean(str(structure), STRUCTURES)}")
     if not _is_list(sizes) or len(sizes) < 2:
         raise InputError(f"sizes: expected the neurons of at least two layers, e.g. [256, 512, 10], got {sizes!r}")
     sizes = [whole_number(f"sizes, layer {i}", n, 1) for i, n in enumerate(sizes)]
@@ -87,12 +94,67 @@ def sparse_mlp(
             raise InputError(
                 f"sizes and density: projection {i} has {n_synapses} synapses, expected at most {MAXIMUM_SYNAPSES}"
             )
-        cells = np.sort(rng.choice(n_source * n_target, size=n_synapses, replace=False, shuffle=False))
+        cells = np.sort(STRUCTURES[structure](n_source, n_target, n_synapses, rng))
         rows, columns = np.divmod(cells, n_target)
         indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_source))])
         connectivity = Sparse(n_source, n_target, indptr, columns)
         projections.append(Projection(names[i], names[i + 1], connectivity, weight_bits))
     return Network(name, tuple(layers), tuple(projections), steps_per_inference)
+
+
+def _unstructured(n_source: int, n_target: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return rng.choice(n_source * n_target, size=n, replace=False, shuffle=False)
+
+
+def _block(n_source: int, n_target: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Whole blocks in random order, the last one as far as needed."""
+    down, across = -(-n_source // BLOCK), -(-n_target // BLOCK)
+    found: list[NDArray[np.int64]] = []
+    missing = n
+    for block in rng.permutation(down * across):
+        i, j = divmod(int(block), across)
+        rows = np.arange(i * BLOCK, min((i + 1) * BLOCK, n_source))
+        columns = np.arange(j * BLOCK, min((j + 1) * BLOCK, n_target))
+        found.append((rows[:, None] * n_target + columns).ravel()[:missing])
+        missing -= found[-1].size
+        if missing == 0:
+            break
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+
+def _banded(n_source: int, n_target: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """As many neighbours for each source neuron as for the others, or one more, about its own height."""
+    widths = np.full(n_source, n // n_source)
+    widths[rng.permutation(n_source)[: n % n_source]] += 1
+    middle = (np.arange(n_source) + 0.5) * n_target / n_source
+    first = np.clip(np.round(middle - widths / 2).astype(np.int64), 0, n_target - widths)
+    rows = np.repeat(np.arange(n_source), widths)
+    nth = np.arange(rows.size) - np.repeat(np.cumsum(widths) - widths, widths)
+    return np.asarray(rows * n_target + first[rows] + nth, dtype=np.int64)
+
+
+def _power_law(n_source: int, n_target: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Both ends of a synapse are drawn with a probability that falls as 1 / sqrt(rank), until all are different."""
+    shares = []
+    for size in (n_source, n_target):
+        share = rng.permutation(1.0 / np.sqrt(np.arange(1, size + 1)))
+        shares.append(share / share.sum())
+    cells = np.zeros(0, dtype=np.int64)
+    for _ in range(MOST_DRAWS):
+        missing = n - cells.size
+        if missing == 0:
+            return cells
+        rows, columns = (rng.choice(share.size, 2 * missing, p=share) for share in shares)
+        drawn = np.concatenate([cells, rows * n_target + columns])
+        _, first = np.unique(drawn, return_index=True)
+        cells = drawn[np.sort(first)][:n]
+    raise InputError(f"density: {n} of {n_source * n_target} synapses are too many for structure power_law; take fewer")
+
+
+#: Neurons on a side of a block; rounds of drawing in which a power law has to be met.
+BLOCK, MOST_DRAWS = 16, 200
+
+STRUCTURES = {"unstructured": _unstructured, "block": _block, "banded": _banded, "power_law": _power_law}
 
 
 def _one_each(what: str, value: float | Sequence[float], n: int, item: str) -> list[float]:
