@@ -296,7 +296,7 @@ def test_search_returns_exactly_the_brute_force_front_of_six_slices(algorithm, o
         assert len(everything) == 720
         F = round_significant(minimised(problem.evaluate_mappings(everything), objectives))
         front = np.unique(F[moocore.is_nondominated(F)], axis=0)
-        evaluations = {"random": 4000, "es": 4000, "annealing": 1500}.get(algorithm, 1000)
+        evaluations = {"random": 4000, "es": 4000, "annealing": 1500, "moead": 2000}.get(algorithm, 1000)
         options = {"snapshot_moves": 50, "run_moves": 1000} if algorithm == "annealing" else QUICK[algorithm]
         run = nm.search(problem, algorithm, evaluations=evaluations, seed=seed, options=options)
         if algorithm == "annealing":  # weighted sums lead to the ends, and to what bulges out between them
