@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -96,7 +97,9 @@ def measure_activity(
     path = Path(path)
     if path.suffix != ".onnx":
         raise InputError(f"network file '{path}': activity is measured on .onnx files, got '{path.suffix}'")
-    load_network(path, input_shape=input_shape)  # says what is wrong with the file
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the graph loses on the way is told where the network is used
+        load_network(path, input_shape=input_shape)  # says what is wrong with the file
     from neuromap_moo.readers.onnx_activity import measure_onnx
 
     return measure_onnx(path, None if samples is None else load_samples(samples), input_shape, seed)
