@@ -357,9 +357,7 @@ class _Walk:
             filled = [a.t for a in node.attribute if a.name == "value"]
             value = numpy_helper.to_array(filled[0]).ravel()[0] if filled else np.float32(0)
             return [np.broadcast_to(value, [int(n) for n in inputs[0]])]
-        for x in inputs:
-            if isinstance(x, np.ndarray) and node.op_type in ("Expand", "Tile", "Range", "OneHot", "EyeLike"):
-                _check_size(node.op_type, inputs)
+        _check_size(node.op_type, inputs)
         return list(self._run(node, inputs))
 
     def _run(self, node: Any, inputs: list[Any]) -> Sequence[Any]:
@@ -533,8 +531,6 @@ class _Walk:
         if node.op_type == "Pad" and len(arrays) > 2 and arrays[2] is not None:
             arrays[2] = np.zeros((), dtype=np.int64)
         _check_size(node.op_type, arrays)
-        if node.op_type == "Trilu":
-            arrays[0] = np.where(arrays[0] > 0, arrays[0], 0)
         outputs = self._run(node, arrays)
         return [_Values(np.asarray(x, dtype=np.int64), {f: v for f, v in version.items() if v}) for x in outputs]
 
