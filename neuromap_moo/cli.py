@@ -170,18 +170,19 @@ def _problem(settings: Settings) -> MappingProblem:
     config = settings.network
     if config.get("type") == "file" and not has_activity(config) and "network.activity" not in _given():
         _say(f"activity: '{config.get('path')}' holds none; a mean of {config.get('activity')} per neuron is assumed")
-    network, system = _network(config, build_system(settings.system))
+    system = build_system(settings.system)
+    network = _network(config, system)
     return MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
 
 
-def _network(config: Mapping[str, Any], system: System) -> tuple[Network, System]:
+def _network(config: Mapping[str, Any], system: System) -> Network:
     """Make or read the network, say what it lost on the way, and cut its feature maps for the system."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         network = build_network(config, _given())
     for text in dict.fromkeys(str(x.message) for x in caught if x.category is UserWarning):
         _say(f"note: {text}")
-    return cut_network(network, config, system), system
+    return cut_network(network, config, system)
 
 
 def _as_in_run(settings: Settings, resolved: dict[str, Any]) -> tuple[Settings, MappingProblem, Path, Path]:
@@ -302,7 +303,8 @@ def _profile(settings: Settings, resolved: dict[str, Any]) -> None:
         if measured.not_shown:
             _say(f"note: {', '.join(measured.not_shown)}: a run does not show what they send; taken as every step")
         summary |= {"samples": measured.n_samples, "not_shown": list(measured.not_shown)}
-    network, system = _network(config, build_system(settings.system))
+    system = build_system(settings.system)
+    network = _network(config, system)
     try:
         fewest = partitioner_for(network, system, settings.constraints).minimum.tolist()
     except InputError as error:  # the table says more about what does not fit

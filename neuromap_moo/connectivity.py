@@ -45,6 +45,14 @@ def row_words(synapses: NDArray[np.int64], weight_bits: int) -> NDArray[np.int64
     return np.where(synapses > 0, -(-bits // WORD_BITS), 0).astype(np.int64)
 
 
+def slice_bounds(size: int, n_slices: int) -> NDArray[np.int64]:
+    """Boundaries (n_slices + 1,) of contiguous slices whose sizes differ by at most 1, the larger ones first."""
+    base, rest = divmod(size, n_slices)
+    sizes = np.full(n_slices, base, dtype=np.int64)
+    sizes[:rest] += 1
+    return np.concatenate([[0], np.cumsum(sizes)])
+
+
 class SliceRows(NamedTuple):
     """What the R rows of a projection reach: row r the slices[start[r]:start[r + 1]] of the target layer."""
 
@@ -141,11 +149,17 @@ class Sparse:
         """Return what each row reaches of the slices between `target_bounds` (k + 1,)."""
         return SliceRows(*kernels.rows_sparse(self.indptr, self.indices, _slice_of_target(target_bounds)))
 
-    def words(self, weight_bits: int, target_bounds: NDArray[np.int64]) -> NDArray[np.int64]:
-        """64-bit words (k,) that each slice stores: a row for each source neuron that reaches it (DESIGN 4.3)."""
-        rows = self.rows(target_bounds)
-        words = row_words(rows.synapses.astype(np.int64), weight_bits)
-        return np.bincount(rows.slices, words, target_bounds.size - 1).astype(np.int64)
+    def words(
+        self, weight_bits: int, target_bounds: NDArray[np.int64], rows: SliceRows | None = None
+    ) -> NDArray[np.int64]:
+        """64-bit words (k,) that each slice stores: a row for each source neuron that reaches it (DESIGN 4.3).
+
+        `rows` are those of these boundaries, where they are known.
+        """
+        _, slices, synapses = self.rows(target_bounds) if rows is None else rows
+        words_of = row_words(np.arange(int(np.max(synapses, initial=0)) + 1), weight_bits)
+        words: NDArray[np.int64] = kernels.words_of_rows(slices, synapses, words_of, target_bounds.size - 1)
+        return words
 
     def window_words(self, weight_bits: int, window: int) -> int:
         """Most words that any `window` neighbouring target neurons take, wherever they begin."""
@@ -200,7 +214,9 @@ class Dense:
         k = target_bounds.size - 1
         return SliceRows(np.array([0, k]), np.arange(k, dtype=np.uint16), np.diff(target_bounds).astype(np.int32))
 
-    def words(self, weight_bits: int, target_bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    def words(
+        self, weight_bits: int, target_bounds: NDArray[np.int64], rows: SliceRows | None = None
+    ) -> NDArray[np.int64]:
         """64-bit words (k,) that each slice stores: a row for each source neuron (DESIGN 4.3)."""
         return self.n_source * row_words(np.diff(target_bounds), weight_bits)
 
@@ -350,7 +366,9 @@ class Convolution:
         )
         return SliceRows(start, slices, synapses)
 
-    def words(self, weight_bits: int, target_bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    def words(
+        self, weight_bits: int, target_bounds: NDArray[np.int64], rows: SliceRows | None = None
+    ) -> NDArray[np.int64]:
         """64-bit words (k,) that each slice stores: the kernels of its output channels, once (docs/model.md)."""
         low, sizes = target_bounds[:-1], np.diff(target_bounds)
         channels, height, width = self.output_shape

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from neuromap_moo.connectivity import CUTS, MOST_SLICES, Connectivity, Convolution
+from neuromap_moo.connectivity import CUTS, MOST_SLICES, Connectivity, Convolution, slice_bounds
 from neuromap_moo.network import Layer, Network, with_cuts
 from neuromap_moo.system import System
 
@@ -69,16 +69,14 @@ def _best(network: Network, layer: Layer, system: System) -> list[str]:
     return [cut for cut in within if messages[cut] <= 1.001 * least]
 
 
-def _bounds(size: int, k: int) -> np.ndarray:
-    return np.arange(k + 1, dtype=np.int64) * size // k
-
-
 def _fewest_slices(layer: Layer, forms: list[tuple[Connectivity, int, np.ndarray]], system: System) -> int:
     """Slices in which the layer fits, about as few as possible; 0 if there are none."""
     most = min(layer.size, system.usable_cores.size, MOST_SLICES)
     k = -(-layer.size // system.neurons_per_core)
     while k <= most:
-        words = sum((form.words(bits, _bounds(layer.size, k)) for form, bits, _ in forms), np.zeros(k, dtype=np.int64))
+        words = sum(
+            (form.words(bits, slice_bounds(layer.size, k)) for form, bits, _ in forms), np.zeros(k, dtype=np.int64)
+        )
         if words.max() <= system.synapse_words:
             return k
         k = max(k + 1, k + k // 16)
@@ -89,5 +87,5 @@ def _messages(form: Connectivity, activity: np.ndarray, layer: Layer, k: int) ->
     """Messages per timestep that a projection makes the k slices of its target receive, all together."""
     if isinstance(form, Convolution) and form.cut == "channels" and form.sends.size * form.output_shape[0] > COUNTED:
         return float(activity[form.sends].sum()) * min(k, form.output_shape[0] // form.groups)
-    rows = form.rows(_bounds(layer.size, k))
+    rows = form.rows(slice_bounds(layer.size, k))
     return float(np.diff(rows.start)[form.row_of_source] @ activity)

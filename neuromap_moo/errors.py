@@ -15,6 +15,12 @@ class InputError(ValueError):
     """Wrong input: one line that says what was expected, what was found, where, and how to mend it."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, at most 200 characters of it; its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" when a known word is close to ``word``, else the list of known words."""
     known = sorted(known)

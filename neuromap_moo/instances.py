@@ -107,14 +107,20 @@ class Benchmark:
 
 def experiment(name: str, activity_sigma: float | None = None) -> Built:
     """Build network and system of conf/experiment/`name`; `activity_sigma` in place of the default."""
+    keys, system = experiment_parts(name)
+    if activity_sigma is not None:
+        keys["activity_sigma"] = activity_sigma
+    del keys["type"]
+    return Built(sparse_mlp(**keys), system)
+
+
+def experiment_parts(name: str) -> tuple[dict[str, Any], System]:
+    """Return the config group `network` of conf/experiment/`name`, and its system."""
     folder = config_folder()
     data = _yaml(folder / "experiment" / f"{name}.yaml")
     chosen = {key.removeprefix("override /"): value for part in data["defaults"] for key, value in part.items()}
     keys = _yaml(folder / "network" / f"{chosen['network']}.yaml") | data["network"]
-    if activity_sigma is not None:
-        keys["activity_sigma"] = activity_sigma
-    del keys["type"]
-    return Built(sparse_mlp(**keys), load_system(chosen["system"], data.get("system")))
+    return keys, load_system(chosen["system"], data.get("system"))
 
 
 def _yaml(path: Any) -> dict[str, Any]:

@@ -41,6 +41,17 @@ def count_rows(
 
 
 @njit(cache=True, nogil=True)
+def words_of_rows(
+    slices: NDArray[np.uint16], synapses: IntArray, words_of: NDArray[np.int64], n_slices: int
+) -> NDArray[np.int64]:
+    """Return the synapse words that each slice stores for entries of rows that no neurons share, (n_slices,)."""
+    words = np.zeros(n_slices, dtype=np.int64)
+    for e in range(slices.size):
+        words[slices[e]] += words_of[synapses[e]]
+    return words
+
+
+@njit(cache=True, nogil=True)
 def rows_sparse(
     indptr: NDArray[np.int64], indices: IntArray, slice_of_target: IntArray
 ) -> tuple[NDArray[np.int64], NDArray[np.uint16], IntArray]:
@@ -50,22 +61,23 @@ def rows_sparse(
     """
     n_source = indptr.size - 1
     start = np.zeros(n_source + 1, dtype=np.int64)
+    slices = np.empty(indices.size, dtype=np.uint16)  # as many as there can be
+    synapses = np.empty(indices.size, dtype=np.int32)
+    e = 0
     for i in range(n_source):
-        start[i + 1] = start[i]
-        for at in range(indptr[i], indptr[i + 1]):
-            if at == indptr[i] or slice_of_target[indices[at]] != slice_of_target[indices[at - 1]]:
-                start[i + 1] += 1
-    slices = np.empty(start[-1], dtype=np.uint16)
-    synapses = np.zeros(start[-1], dtype=np.int32)
-    for i in range(n_source):
-        e = start[i] - 1
-        for at in range(indptr[i], indptr[i + 1]):
+        at = indptr[i]
+        end = indptr[i + 1]
+        while at < end:
             c = slice_of_target[indices[at]]
-            if at == indptr[i] or c != slices[e]:
-                e += 1
-                slices[e] = c
-            synapses[e] += 1
-    return start, slices, synapses
+            first = at
+            at += 1
+            while at < end and slice_of_target[indices[at]] == c:
+                at += 1
+            slices[e] = c
+            synapses[e] = at - first
+            e += 1
+        start[i + 1] = e
+    return start, slices[:e].copy(), synapses[:e].copy()
 
 
 @njit(cache=True, nogil=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from neuromap_moo.connectivity import CUTS, Connectivity, Convolution, Dense, Sparse, frozen
-from neuromap_moo.errors import InputError, did_you_mean, whole_number
+from neuromap_moo.errors import InputError, did_you_mean, first_line, whole_number
 from neuromap_moo.files import whole_file
 
 SCHEMA = 1
@@ -364,7 +364,7 @@ def load_npz(path: str | os.PathLike[str]) -> Network:
     except InputError as error:
         raise InputError(f"network file '{path}': {error}") from error
     except READ_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         if "allow_pickle" in reason or "context manager" in reason:  # numpy's advice does not help here
             reason = "no archive of plain arrays"
         raise InputError(

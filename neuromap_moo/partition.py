@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo import kernels
-from neuromap_moo.connectivity import MOST_SLICES, row_words
+from neuromap_moo.connectivity import MOST_SLICES, row_words, slice_bounds
 from neuromap_moo.constraints import Constraints
 from neuromap_moo.errors import InputError
 from neuromap_moo.network import Network
@@ -41,14 +41,6 @@ LOADS = (
     "synmem_reads",
     "messages",
 )
-
-
-def slice_bounds(size: int, n_slices: int) -> NDArray[np.int64]:
-    """Boundaries (n_slices + 1,) of contiguous slices whose sizes differ by at most 1, the larger ones first."""
-    base, rest = divmod(size, n_slices)
-    sizes = np.full(n_slices, base, dtype=np.int64)
-    sizes[:rest] += 1
-    return np.concatenate([[0], np.cumsum(sizes)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -417,7 +409,9 @@ class Partitioner:
                 *rows, self._row_activity(projection, rows.start.size - 1), words_of, k_target
             )
             set_of_row, start, slices = kernels.different_rows(rows.start, rows.slices)
-            self._counts[key] = SliceCounts(set_of_row, start, slices, per_step, self._words(projection, bounds))
+            self._counts[key] = SliceCounts(
+                set_of_row, start, slices, per_step, p.connectivity.words(p.weight_bits, bounds, rows)
+            )
             self._cached_bytes += sum(x.nbytes for x in self._counts[key])
         return self._counts[key]
 

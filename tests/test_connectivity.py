@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
-from neuromap_moo.connectivity import CUTS, row_words
+from neuromap_moo.connectivity import CUTS, row_words, slice_bounds
 from neuromap_moo.evaluate import reference
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.mapping import stack
 from neuromap_moo.network import load_npz
-from neuromap_moo.partition import Partitioner, slice_bounds
+from neuromap_moo.partition import Partitioner
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 

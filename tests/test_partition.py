@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 import neuromap_moo as nm
 from neuromap_moo import partition
+from neuromap_moo.connectivity import slice_bounds
 from neuromap_moo.evaluate import reference
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.mapping import stack
-from neuromap_moo.partition import FixedPartitioner, Partitioner, partitioner_for, slice_bounds
+from neuromap_moo.partition import FixedPartitioner, Partitioner, partitioner_for
 from neuromap_moo.readers.netx import weight_bits_of
 
 seeds = st.integers(0, 2**32 - 1)

@@ -20,10 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import neuromap_moo as nm
-from neuromap_moo.files import config_folder
+from neuromap_moo.instances import experiment_parts
 from neuromap_moo.settings import build_network, cut_network
 
 HERE = Path(__file__).resolve().parent
@@ -34,11 +32,7 @@ JUDGE = {"name": "packet", "steps": 4, "seed": 1000}
 
 def problem_of(name: str, evaluator: Any = "analytic") -> nm.MappingProblem:
     """The problem of conf/experiment/NAME.yaml."""
-    chosen = yaml.safe_load((config_folder() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
-    groups = {key.split("/")[1]: value for default in chosen["defaults"] for key, value in default.items()}
-    config = yaml.safe_load((config_folder() / "network" / f"{groups['network']}.yaml").read_text(encoding="utf-8"))
-    config |= chosen["network"]
-    system = nm.load_system(groups["system"])
+    config, system = experiment_parts(name)
     return nm.MappingProblem(cut_network(build_network(config), config, system), system, evaluator=evaluator)
 
 

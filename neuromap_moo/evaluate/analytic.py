@@ -35,9 +35,9 @@ class AnalyticEvaluator:
     def evaluate(self, mappings: MappingBatch) -> Metrics:
         """Return every metric column for n mappings, (n,) each."""
         edges = self.partitioner.most_edges(mappings.cores_per_layer)
-        part = np.cumsum(edges) // MOST_EDGES
-        if part[-1] == 0:
+        if edges.sum() < MOST_EDGES:
             return self._evaluate(mappings)
+        part = np.cumsum(edges) // MOST_EDGES
         parts = [
             self._evaluate(MappingBatch(*(array[part == i] for array in mappings))) for i in np.unique(part).tolist()
         ]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from neuromap_moo.errors import InputError, did_you_mean, whole_number
+from neuromap_moo.errors import InputError, did_you_mean, first_line, whole_number
 from neuromap_moo.evaluate import Metrics, with_derived_columns
 from neuromap_moo.evaluate.events import Fabric, Traffic, simulate_step, traffic_of
 from neuromap_moo.mapping import MappingBatch
@@ -228,7 +228,7 @@ def _given_spikes(network: Network, spikes: MappingABC[str, NDArray[Any]] | str 
         except READ_ERRORS as error:
             raise InputError(
                 f"{where}: expected an .npz with an array (steps, size) for each layer, got something else "
-                f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+                f"({first_line(error)})"
             ) from error
     for name in spikes:
         if name not in network.layer_index:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -47,18 +46,7 @@ def load_network(
     taken as quantised to `weight_bits`. What an ONNX graph loses on the way is told by warnings.
     """
     path = Path(path)
-    if path.suffix not in ENDINGS:
-        raise InputError(
-            f"network file '{path}': expected an ending {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, "
-            f"got '{path.suffix}'; put other networks together in Python and save them with nm.save_network "
-            "(docs/networks.md)"
-        )
-    if not path.is_file():
-        raise InputError(
-            f"network file '{path}': no such file (or it is a folder); give network.path a path from '{Path.cwd()}'"
-        )
-    if path.stat().st_size == 0:
-        raise InputError(f"network file '{path}': the file is empty; write or copy it again")
+    _check_file(path)
     if input_shape is not None and path.suffix != ".onnx":
         raise InputError(f"network file '{path}': input_shape is for .onnx files alone; leave it out")
     if isinstance(activity, (str, os.PathLike)):
@@ -97,9 +85,23 @@ def measure_activity(
     path = Path(path)
     if path.suffix != ".onnx":
         raise InputError(f"network file '{path}': activity is measured on .onnx files, got '{path.suffix}'")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the graph loses on the way is told where the network is used
-        load_network(path, input_shape=input_shape)  # says what is wrong with the file
+    _check_file(path)
     from neuromap_moo.readers.onnx_activity import measure_onnx
 
     return measure_onnx(path, None if samples is None else load_samples(samples), input_shape, seed)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what no reader can begin with."""
+    if path.suffix not in ENDINGS:
+        raise InputError(
+            f"network file '{path}': expected an ending {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, "
+            f"got '{path.suffix}'; put other networks together in Python and save them with nm.save_network "
+            "(docs/networks.md)"
+        )
+    if not path.is_file():
+        raise InputError(
+            f"network file '{path}': no such file (or it is a folder); give network.path a path from '{Path.cwd()}'"
+        )
+    if path.stat().st_size == 0:
+        raise InputError(f"network file '{path}': the file is empty; write or copy it again")

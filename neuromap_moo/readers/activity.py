@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.files import whole_file
 from neuromap_moo.network import READ_ERRORS
 
@@ -40,7 +40,7 @@ def load_samples(path: str | Path) -> dict[str, NDArray[Any]]:
     except READ_ERRORS as error:
         raise InputError(
             f"samples '{path}': expected an .npy or .npz file of arrays (n, ...), could not read it "
-            f"({_first_line(error)})"
+            f"({first_line(error)})"
         ) from error
 
 
@@ -80,14 +80,10 @@ def load_activity(path: str | Path, network_path: str | Path) -> dict[str, Float
         raise InputError(f"activity '{path}': {error}") from error
     except READ_ERRORS as error:
         raise InputError(
-            f"activity '{path}': expected a number or a file that task=profile wrote ({_first_line(error)})"
+            f"activity '{path}': expected a number or a file that task=profile wrote ({first_line(error)})"
         ) from error
     if network != digest_of(network_path):
         raise InputError(
             f"activity '{path}': was measured on another file than '{network_path}'; run task=profile on this one"
         )
     return by_layer
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

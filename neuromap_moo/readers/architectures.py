@@ -182,21 +182,9 @@ def _attend(assembly: Assembly, label: str, q: Tensor, k: Tensor, v: Tensor, win
     """Neurons (heads, d, tokens) of the products of scores and values; q, k and v have this shape too."""
     heads, d, tokens = q.shape
     if window is None:
-        shape = (heads, tokens, tokens)  # by head, query and key
-        scores = assembly.layer(f"scores_{label}", heads * tokens * tokens, "softmax", shape)
-        for part, size, kernel in ((q, (tokens, 1), (1, tokens)), (k, (1, tokens), (tokens, 1))):
-            source = part.reshape(heads * d, *size)
-            padding = (kernel[0] - 1, kernel[1] - 1)
-            assembly.connect_convolution(source, scores, 0, shape, kernel=kernel, padding=padding, groups=heads)
-        of_map = scores.reshape(shape)
-        shape = (heads, tokens, d)  # by head, query and feature
-        mixed = assembly.layer(f"mixed_{label}", heads * tokens * d, "linear", shape)
-        by_query = np.ascontiguousarray(of_map.transpose(0, 2, 1)).reshape(heads * tokens, tokens, 1)
-        by_key = np.ascontiguousarray(v.transpose(0, 2, 1)).reshape(heads * tokens, 1, d)
-        for source, kernel in ((by_query, (1, d)), (by_key, (tokens, 1))):
-            padding = (kernel[0] - 1, kernel[1] - 1)
-            assembly.connect_convolution(source, mixed, 0, shape, kernel=kernel, padding=padding, groups=heads)
-        return np.ascontiguousarray(mixed.reshape(shape).transpose(0, 2, 1))
+        by_query, by_key = (x.transpose(0, 2, 1) for x in (q, v))  # (heads, tokens, d)
+        scores = assembly.multiply(f"scores_{label}", by_query, k, "softmax")  # by head, query and key
+        return assembly.multiply(f"mixed_{label}", scores, by_key, "linear").transpose(0, 2, 1)
     query, key = np.nonzero(np.abs(np.subtract.outer(np.arange(tokens), np.arange(tokens))) <= window)
     n = query.size  # pairs of tokens that see each other
     scores = assembly.layer(f"scores_{label}", heads * n, "softmax", (heads, 1, n)).reshape(heads, n)

@@ -7,6 +7,7 @@ the neuron that sends this value, counted through all layers from 1; 0 where nob
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -51,7 +52,7 @@ class Assembly:
     def __init__(self, where: str) -> None:
         self.where = where  # names the file in errors
         self._drafts: list[_Draft] = []
-        self._by_name: dict[str, int] = {}
+        self._names: set[str] = set()
         self._projections: list[tuple[int, int, Connectivity, int]] = []
         self._n = 1
         self.relayed: list[tuple[Tensor, Tensor]] = []  #: neurons that send what others send, and those
@@ -61,19 +62,18 @@ class Assembly:
         if not 1 <= size <= MAXIMUM_NEURONS:
             raise InputError(f"{self.where}, layer '{name}': expected 1 to {MAXIMUM_NEURONS} neurons, got {size}")
         unique, n = name, 1
-        while unique in self._by_name:
+        while unique in self._names:
             n += 1
             unique = f"{name}_{n}"
-        self._by_name[unique] = len(self._drafts)
+        self._names.add(unique)
         full = None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2]))
         self._drafts.append(_Draft(unique, size, kind, full, self._n))
         self._n += size
         return np.arange(self._n - size, self._n, dtype=np.int64)
 
-    def change_kind(self, neurons: Tensor, kind: str) -> None:
-        """Let the layers of these neurons be of another kind."""
-        for i in self._owner(np.array(self.layers_of(neurons), dtype=np.int64)).tolist():
-            self._drafts[i].kind = kind
+    def change_kind(self, neuron: int, kind: str) -> None:
+        """Let the layer of a neuron be of another kind."""
+        self._drafts[self._index(neuron)].kind = kind
 
     def layers_of(self, neurons: Tensor) -> list[int]:
         """First neuron of each layer that any of these neurons belongs to."""
@@ -81,7 +81,7 @@ class Assembly:
         if highest == 0:
             return []
         lowest = int(neurons.min(initial=highest, where=neurons > 0))
-        low, high = (int(self._owner(np.array([n]))[0]) for n in (lowest, highest))
+        low, high = self._index(lowest), self._index(highest)
         if low == high:
             return [self._drafts[low].first]
         there = np.zeros(highest - lowest + 1, dtype=bool)
@@ -105,7 +105,7 @@ class Assembly:
     ) -> None:
         """Connect a map (channels, height, width) to the neurons of a layer as a convolution does."""
 
-        def make(place: NDArray[np.int32], size: int) -> Connectivity:
+        def make(place: NDArray[np.int32]) -> Connectivity:
             return Convolution(tuple(source.shape), tuple(output_shape), **geometry, place=place)  # type: ignore[arg-type]
 
         self._connect(source, target, weight_bits, make)
@@ -120,9 +120,9 @@ class Assembly:
         n, m = source.size, target.size
         is_dense = weights is None or (keep_zeros and np.count_nonzero(weights) > DENSE_SHARE * n * m)
 
-        def make(place: NDArray[np.int32], size: int) -> Connectivity:
+        def make(place: NDArray[np.int32]) -> Connectivity:
             if is_dense and (place >= 0).all():
-                return Dense(size, m)
+                return Dense(place.size, m)
             if n * m > MAXIMUM_EXPLICIT:
                 return Convolution((n, 1, 1), (m, 1, 1), (1, 1), place=place)
             rows = csr_array(np.ones((n, m), dtype=np.int8) if is_dense else np.asarray(weights) != 0)
@@ -133,7 +133,7 @@ class Assembly:
 
     def connect_each(self, source: Tensor, target: Tensor, weight_bits: int = UNIT_BITS) -> None:
         """Connect value i to neuron i; a value may come from the same neuron as others."""
-        draft = self._drafts[int(self._owner(target[:1])[0])]
+        draft = self._drafts[self._index(int(target[0]))]
         shape = draft.shape or (draft.size, 1, 1)
         flat, numbers = source.ravel(), target - draft.first
         placed = np.zeros(draft.size, dtype=np.int64)
@@ -142,27 +142,39 @@ class Assembly:
             geometry = {"kernel": (1, 1), "groups": shape[0]}
             self.connect_convolution(placed.reshape(shape), target, weight_bits, shape, **geometry)
             return
-        for first in self.layers_of(placed):
-            i = int(self._owner(np.array([first]))[0])
-            own = self._drafts[i]
-            at = np.flatnonzero((placed >= own.first) & (placed < own.first + own.size))
-            pairs = (np.ones(at.size, dtype=np.int8), (placed[at] - own.first, at))
-            self._add(i, target, Sparse.from_matrix(csr_array(pairs, (own.size, draft.size))), weight_bits)
+        everybody = np.arange(draft.first, draft.first + draft.size)
+        self.connect_pairs(placed, everybody, everybody, weight_bits)
 
     def connect(self, source: Tensor, target: Tensor, connectivity: Connectivity, weight_bits: int) -> None:
         """Connect all neurons of one layer to all of another, as given."""
-        self._add(int(self._owner(source[:1])[0]), target, connectivity, weight_bits)
+        self._add(self._index(int(source[0])), target, connectivity, weight_bits)
 
     def connect_pairs(self, sources: Tensor, targets: Tensor, layer: Tensor, weight_bits: int) -> None:
-        """Connect neuron sources[i] to targets[i], each pair once; all targets are neurons of one layer."""
+        """Connect neuron sources[i], 0 for none, to targets[i], each pair once; `layer` holds all targets."""
         if sources.size > MAXIMUM_EXPLICIT:
             raise InputError(f"{self.where}: expected at most {MAXIMUM_EXPLICIT} synapses, got {sources.size}")
         for first in self.layers_of(sources):
-            i = int(self._owner(np.array([first]))[0])
+            i = self._index(first)
             own = self._drafts[i]
             at = np.flatnonzero((sources >= first) & (sources < first + own.size))
             pairs = (np.ones(at.size, dtype=np.int8), (sources[at] - first, targets[at] - layer[0]))
             self._add(i, layer, Sparse.from_matrix(csr_array(pairs, (own.size, layer.size))), weight_bits)
+
+    def multiply(self, name: str, left: Tensor, right: Tensor, kind: str) -> Tensor:
+        """Add the layer of the matrix products of values (b, m, k) and (b, k, n); return it as (b, m, n).
+
+        Each value meets others, no weights: what comes from the left reaches a row, from the right a column.
+        """
+        b, m, k = left.shape
+        n = right.shape[2]
+        shape = (b, m, n)
+        target = self.layer(name, prod(shape), kind, shape)
+        by_row = np.ascontiguousarray(left.transpose(0, 2, 1)).reshape(b * k, m, 1)
+        by_column = np.ascontiguousarray(right).reshape(b * k, 1, n)
+        for source, kernel in ((by_row, (1, n)), (by_column, (m, 1))):
+            padding = (kernel[0] - 1, kernel[1] - 1)
+            self.connect_convolution(source, target, 0, shape, kernel=kernel, padding=padding, groups=b)
+        return target.reshape(shape)
 
     def relay(self, name: str, source: Tensor, kind: str, shape: Sequence[int] | None = None) -> Tensor:
         """Add a layer that takes each value on, one neuron each; return it in the source's shape."""
@@ -200,19 +212,19 @@ class Assembly:
         source: Tensor,
         target: Tensor,
         weight_bits: int,
-        make: Callable[[NDArray[np.int32], int], Connectivity],
+        make: Callable[[NDArray[np.int32]], Connectivity],
     ) -> None:
         for layer, place in self._parts(source, target):
-            self._add(layer, target, make(place, place.size), weight_bits)
+            self._add(layer, target, make(place), weight_bits)
 
     def _parts(self, source: Tensor, target: Tensor) -> Iterator[tuple[int, NDArray[np.int32]]]:
         """Layers that stand in a tensor, each with the place (flat) of its neurons in it, -1 where they are not."""
         flat = source.ravel()
         if not all_different(flat):
-            name = self._drafts[int(self._owner(target[:1])[0])].name
+            name = self._drafts[self._index(int(target[0]))].name
             flat = self.relay(f"{name}_copies", flat, "relay")
         for first in self.layers_of(flat):
-            layer = int(self._owner(np.array([first]))[0])
+            layer = self._index(first)
             size = self._drafts[layer].size
             at = np.flatnonzero((flat >= first) & (flat < first + size))
             place = np.full(size, -1, dtype=np.int32)
@@ -221,7 +233,7 @@ class Assembly:
 
     def _add(self, source: int, target: Tensor, connectivity: Connectivity, weight_bits: int) -> None:
         """Add a projection, by way of relays where its neurons already have synapses into the target layer."""
-        to = int(self._owner(target[:1])[0])
+        to = self._index(int(target[0]))
         earlier = [c for a, b, c, _ in self._projections if (a, b) == (source, to)]
         if any((c.sends & connectivity.sends).any() for c in earlier):
             if _is_identity(connectivity) and any(_covers_identity(c) for c in earlier):
@@ -232,10 +244,9 @@ class Assembly:
             source = len(self._drafts) - 1
         self._projections.append((source, to, connectivity, weight_bits))
 
-    def _owner(self, neurons: Tensor) -> NDArray[np.int64]:
-        """Layer of each neuron."""
-        first = np.array([d.first for d in self._drafts])
-        return np.asarray(np.searchsorted(first, neurons, side="right") - 1)
+    def _index(self, neuron: int) -> int:
+        """Layer of a neuron."""
+        return bisect_right(self._drafts, neuron, key=lambda d: d.first) - 1
 
 
 def _is_identity(c: Connectivity) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.network import Network
 from neuromap_moo.readers.assemble import UNIT_BITS, Assembly, Tensor
 from neuromap_moo.readers.hdf5 import read_hdf5
@@ -35,7 +35,7 @@ def read_net(
     except InputError:
         raise
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        raise InputError(f"'{path}': expected a lava-dl .net file, could not read it ({_first_line(error)})") from error
+        raise InputError(f"'{path}': expected a lava-dl .net file, could not read it ({first_line(error)})") from error
 
 
 def weight_bits_of(weights: NDArray[np.float64]) -> int:
@@ -237,7 +237,3 @@ def _neuron(node: Any) -> str:
 
 def _text(value: Any) -> str:
     return str(np.asarray(value).ravel()[0])
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

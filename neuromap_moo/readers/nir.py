@@ -10,7 +10,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.network import Network
 from neuromap_moo.readers.assemble import UNIT_BITS, Assembly, Tensor, map_shape
 from neuromap_moo.readers.hdf5 import read_hdf5
@@ -49,8 +49,7 @@ def read_nir(
     except InputError:
         raise
     except Exception as error:  # nir checks by assert and raises many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{where}: expected a NIR file, could not read it ({reason})") from error
+        raise InputError(f"{where}: expected a NIR file, could not read it ({first_line(error)})") from error
     return _Reading(where, nodes, edges, weight_bits).network(
         path.stem, activity, activity_sigma, steps_per_inference, seed
     )

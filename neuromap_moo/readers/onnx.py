@@ -20,12 +20,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+import onnx.checker
 import onnx.inliner
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.network import Network
 from neuromap_moo.readers.assemble import MAXIMUM_NEURONS, UNIT_BITS, Assembly, Tensor, all_different, map_shape
 
@@ -37,14 +39,17 @@ MOVES: dict[str, tuple[int, ...] | None] = {
     "Concat": None, "Where": (1, 2), "ScatterND": (0, 2), "ScatterElements": (0, 2), "Pad": (0,),
 }  # fmt: skip
 
+#: Quantisers of QONNX.
+QONNX = {"Quant", "IntQuant", "BipolarQuant", "Trunc", "FloatQuant"}
+
 #: Operators that leave a value as it is, or scale and shift it, which the neuron or the next weights take over.
 AFFINE = {
     "Identity", "Dropout", "Cast", "CastLike", "BatchNormalization", "Neg", "QuantizeLinear", "DequantizeLinear",
-    "DynamicQuantizeLinear", "Quant", "IntQuant", "BipolarQuant", "Trunc", "FloatQuant",
+    "DynamicQuantizeLinear", *QONNX,
 }  # fmt: skip
 
-#: Operators whose outputs say which values quantisation leaves, and the input that stands for zero there, if any.
-ZERO_POINT = {"QLinearConv": 7, "QLinearMatMul": 7, "QuantizeLinear": 2, "DequantizeLinear": 9, "Quant": 9}
+#: Operators whose outputs say which values quantisation leaves, and the input that stands for zero there, if not 0.
+ZERO_POINT = {"QLinearConv": 7, "QLinearMatMul": 7, "QuantizeLinear": 2, "DequantizeLinear": None, "Quant": None}
 
 #: Functions of one value.
 FUNCTIONS = {
@@ -126,12 +131,7 @@ def read_onnx(
     """
     path = Path(path)
     where, model = f"'{path}'", load_model(path)
-    try:
-        walked = walk(where, model, input_shape, weight_bits)
-    except MemoryError as error:
-        raise InputError(f"{where}: a value of the graph does not fit into memory ({error})") from error
-    except RecursionError as error:
-        raise InputError(f"{where}: subgraphs are nested too deeply") from error
+    walked = walk(where, model, input_shape, weight_bits)
     for text in walked.notes:
         warnings.warn(f"{where}: {text}", stacklevel=2)
     return walked.assembly.network(path.stem, activity, activity_sigma, steps_per_inference, seed)
@@ -143,8 +143,8 @@ def load_model(path: Path) -> Any:
         model = onnx.load(str(path))
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
-    except Exception as error:  # protobuf's own error has no public class
-        raise InputError(f"'{path}': expected an ONNX file, could not read it ({_first_line(error)})") from error
+    except (DecodeError, onnx.checker.ValidationError, *READ_ERRORS) as error:
+        raise InputError(f"'{path}': expected an ONNX file, could not read it ({first_line(error)})") from error
     if not model.graph.node:
         raise InputError(f"'{path}': expected an ONNX graph with at least one node, found none")
     return model
@@ -152,11 +152,16 @@ def load_model(path: Path) -> Any:
 
 def walk(where: str, model: Any, input_shape: Any = None, weight_bits: int = 8) -> Walked:
     """Return the layers that a model makes, and which of its values they send."""
-    first = _Walk(where, model, input_shape, weight_bits, None)
-    first.graph()
-    first.assembly = Assembly(where)  # its layers are not needed any more
-    second = _Walk(where, model, input_shape, weight_bits, first)
-    outputs = second.graph()
+    try:
+        first = _Walk(where, model, input_shape, weight_bits, None)
+        first.graph()
+        first.assembly = Assembly(where)  # its layers are not needed any more
+        second = _Walk(where, model, input_shape, weight_bits, first)
+        outputs = second.graph()
+    except MemoryError as error:
+        raise InputError(f"{where}: a value of the graph does not fit into memory ({error})") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: subgraphs are nested too deeply") from error
     neurons = {name: value.ids for name, value in outputs.items() if isinstance(value, _Values)}
     return Walked(second.assembly, neurons, tuple(second.notes), tuple(second.shown))
 
@@ -177,7 +182,7 @@ class _Walk:
         self.versions_read: dict[str, dict[str, None]] = {}  # by key
         self.readers: dict[str, set[str]] = {}  # by key: nodes that read the layer
         self.kind_of_version: dict[str, str] = {}
-        self.is_sum: dict[str, bool] = {}  # by key: do its neurons add up what they receive, with no function yet
+        self.sums: set[str] = set()  # keys of layers whose neurons add up what they receive
         self.sources: dict[str, set[str]] = {}  # by key
         self.joins: dict[str, list[tuple[str, bool]]] = {}  # by key of a sum: whole layers it adds, and if in order
         self.first_of_key: dict[str, int] = {}
@@ -227,8 +232,8 @@ class _Walk:
     def _constant(self, name: str, tensor: Any) -> NDArray[Any]:
         try:
             array = numpy_helper.to_array(tensor)
-        except Exception as error:  # onnx raises many kinds
-            raise InputError(f"{self.where}: initializer '{name}' cannot be read ({_first_line(error)})") from error
+        except READ_ERRORS as error:
+            raise InputError(f"{self.where}: initializer '{name}' cannot be read ({first_line(error)})") from error
         if tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
             self.bits[name] = 4
         return np.asarray(array)
@@ -289,7 +294,7 @@ class _Walk:
                 ) from error
             except READ_ERRORS as error:
                 raise InputError(
-                    f"{self.where}, node '{name}' ({node.op_type}): cannot be mapped ({_first_line(error)})"
+                    f"{self.where}, node '{name}' ({node.op_type}): cannot be mapped ({first_line(error)})"
                 ) from error
             for key, value in zip(node.output, outputs, strict=False):
                 if key:
@@ -345,13 +350,7 @@ class _Walk:
             bits = 1
         if bits:
             self.bits.update(dict.fromkeys(node.output, bits))
-        if node.op_type in (
-            "Quant",
-            "IntQuant",
-            "BipolarQuant",
-            "Trunc",
-            "FloatQuant",
-        ):  # of QONNX: weights as they are
+        if node.op_type in QONNX:  # weights as they are
             return [inputs[0]]
         if node.op_type == "ConstantOfShape":
             filled = [a.t for a in node.attribute if a.name == "value"]
@@ -390,16 +389,20 @@ class _Walk:
         self, name: str, key: str, size: int, kind: str, shape: Sequence[int] | None, sources: set[str]
     ) -> Tensor:
         """Add a layer; its kind is that of the one version read, if there is but one."""
-        if self.before is not None and kind != "input":
-            versions = list(self.before.versions_read.get(key, ()))
-            if len(versions) == 1 and versions[0]:
-                kind = self.before.kind_of_version[versions[0]]
-        ids = self.assembly.layer(name, size, kind, shape)
-        first = int(ids[0])
+        ids = self.assembly.layer(name, size, kind if kind == "input" else self._kind_read(key) or kind, shape)
+        self._enter(int(ids[0]), key, size, sources)
+        return ids
+
+    def _enter(self, first: int, key: str, size: int, sources: set[str]) -> None:
+        """Enter a layer that the assembly has got."""
         self.key[first], self.size[first] = key, size
         self.first_of_key.setdefault(key, first)
         self.sources[key] = sources
-        return ids
+
+    def _kind_read(self, key: str) -> str:
+        """Kind of the function that all readers of a layer see it through; empty where there is none."""
+        versions = list(self.before.versions_read.get(key, ())) if self.before else []
+        return self.before.kind_of_version[versions[0]] if self.before and len(versions) == 1 and versions[0] else ""
 
     def _layers(self, value: _Values) -> list[int]:
         """First neurons of the layers that a value comes from."""
@@ -462,11 +465,10 @@ class _Walk:
         self.value_of.setdefault(self.node, name)
         if any(value.version.get(first) and self._has_versions(first) for first in self._layers(value)):
             return
-        at = ZERO_POINT.get(op, len(node.input))
-        zero = values.get(node.input[at]) if at < len(node.input) else None
-        of_output = op in ("QLinearConv", "QLinearMatMul", "QuantizeLinear")
-        known = isinstance(zero, np.ndarray) and zero.size == 1 and of_output
-        self.shown.append(Shown(name, value.ids, float(zero.ravel()[0]) if known else 0.0))  # type: ignore[union-attr]
+        at = ZERO_POINT.get(op)
+        point = values.get(node.input[at]) if at is not None and at < len(node.input) else None
+        zero = float(point.ravel()[0]) if isinstance(point, np.ndarray) and point.size == 1 else 0.0
+        self.shown.append(Shown(name, value.ids, zero))
 
     def _keys(self, value: Any) -> set[str]:
         return {self.key[first] for first in self._layers(value)} if isinstance(value, _Values) else set()
@@ -485,7 +487,7 @@ class _Walk:
             alone = [
                 (self.first_of_key[k], k, in_order)
                 for k, in_order in operands
-                if self.is_sum.get(k) and self.readers.get(k) == {key} and set(self.versions_read[k]) == {""}
+                if k in self.sums and self.readers.get(k) == {key} and set(self.versions_read[k]) == {""}
             ]
             if not alone:
                 continue
@@ -501,7 +503,7 @@ class _Walk:
     def _neurons_for(self, name: str, size: int, kind: str, shape: Sequence[int] | None, sources: set[str]) -> Tensor:
         """Neurons of the layer that the node at hand makes, or of the one that its sum merges it with."""
         key = self.node
-        self.is_sum[key] = True
+        self.sums.add(key)
         host = self.joined_to.get(key, key)
         if host != key:
             first = self.first_of_key[host]
@@ -537,7 +539,6 @@ class _Walk:
     def _look_up(self, name: str, table: NDArray[Any], index: _Values) -> _Values:
         self._note("a table is looked up by the host: its rows come in as an input layer")
         shape = (*index.ids.shape, *table.shape[1:])
-        self.is_sum[self.node] = False
         ids = self._layer(name, self.node, prod(shape), "input", _onnx_map(shape), set())
         return _Values(ids.reshape(shape))
 
@@ -591,7 +592,7 @@ class _Walk:
                 for f, x in zip(whole, values, strict=True)
                 if f and not x.version.get(f, "")
             ]
-        self.is_sum[self.node] = op in SUMS
+            self.sums.add(self.node)
         target = self._layer(name, self.node, prod(shape), op.lower(), _onnx_map(shape), sources)
         for ids in reading:
             self.assembly.connect_each(ids.ravel(), target, UNIT_BITS if op in SUMS else 0)
@@ -607,11 +608,9 @@ class _Walk:
         """Let a layer stand for the sum at hand, which it now makes itself."""
         self.key[first] = self.node
         self.first_of_key[self.node] = first
-        self.is_sum[self.node] = True
-        versions = list(self.before.versions_read.get(self.node, ())) if self.before else []
-        if len(versions) == 1 and versions[0] and self.before:
-            kind = self.before.kind_of_version[versions[0]]
-            self.assembly.change_kind(np.array([first]), kind)
+        kind = self._kind_read(self.node)
+        if kind:
+            self.assembly.change_kind(first, kind)
 
     def _weights(self, node: Any, i: int, inputs: list[Any]) -> tuple[NDArray[Any], int]:
         """Return the constant input i and the bits of its numbers."""
@@ -637,52 +636,47 @@ class _Walk:
                 f"expected {source.shape[0]} input channels in {groups} groups, got weights {weights.shape}"
             )
         channels = weights.shape[1] * groups if transposed else weights.shape[0]
-        geometry = _Window(source.shape[1:], weights.shape[2:], attributes, axes)
-        shape = (channels, *(geometry.transposed() if transposed else geometry.output()))
-        if transposed:
-            geometry.crop(shape[1:])
+        window = _Window(source.shape[1:], weights.shape[2:], attributes, axes)
+        shape = (channels, *(window.transposed() if transposed else window.output()))
+        _check_shape(shape)
         kind = "conv_transpose" if transposed else "conv"
-        return [self._windows(name, kind, source, shape, bits, geometry, groups, axes, inputs[0], transposed)]
+        target = self._neurons_for(name, prod(shape), kind, shape, self._keys(inputs[0]))
+        return [self._windows(source, target, shape, bits, window, groups, transposed)]
 
     def _pool(self, node: Any, name: str, inputs: list[Any], attributes: dict[str, Any]) -> Sequence[Value]:
         source, axes = self._feature_map(inputs[0])
         everywhere = node.op_type in GLOBAL_POOLS
         kernel = source.shape[3 - axes :] if everywhere else attributes["kernel_shape"]
-        geometry = _Window(source.shape[1:], kernel, {} if everywhere else attributes, axes)
-        shape = (source.shape[0], *geometry.output())
-        self.is_sum[self.node] = False
-        value = self._windows(name, "pool", source, shape, UNIT_BITS, geometry, source.shape[0], axes, inputs[0])
+        window = _Window(source.shape[1:], kernel, {} if everywhere else attributes, axes)
+        shape = (source.shape[0], *window.output())
+        _check_shape(shape)
+        target = self._layer(name, self.node, prod(shape), "pool", shape, self._keys(inputs[0]))
+        value = self._windows(source, target, shape, UNIT_BITS, window, source.shape[0])
         return [value] + [_Host()] * (len(node.output) - 1)
 
     def _windows(
         self,
-        name: str,
-        kind: str,
         source: Tensor,
+        target: Tensor,
         shape: Sequence[int],
         bits: int,
-        geometry: _Window,
+        window: _Window,
         groups: int,
-        axes: int,
-        value: Any,
         transposed: bool = False,
     ) -> _Values:
-        _check_shape(shape)
-        target = self._neurons_for(name, prod(shape), kind, shape, self._keys(value))
-        self.is_sum[self.node] = kind != "pool"
         self.assembly.connect_convolution(
             source,
             target,
             bits,
             shape,
-            kernel=geometry.kernel,
-            stride=geometry.stride,
-            padding=geometry.padding,
-            dilation=geometry.dilation,
+            kernel=window.kernel,
+            stride=window.stride,
+            padding=window.before,
+            dilation=window.dilation,
             groups=groups,
             transposed=transposed,
         )
-        return _Values(target.reshape((1, shape[0], *shape[3 - axes :])))
+        return _Values(target.reshape((1, shape[0], *shape[3 - window.axes :])))
 
     def _feature_map(self, value: Any) -> tuple[Tensor, int]:
         """(channels, height, width) of neurons, and how many axes in space the value has."""
@@ -764,14 +758,11 @@ class _Walk:
         lead = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
         batches = prod(lead)
         _check_shape((*lead, m, n))
-        right = np.broadcast_to(right, (*lead, k, n)).reshape(batches * k, 1, n)
-        shape = (batches, m, n)
-        self.is_sum[self.node] = False
-        target = self._layer(name, self.node, prod(shape), "product", shape, self._keys(a) | self._keys(b))
         left = np.broadcast_to(left, (*lead, m, k)).reshape(batches, m, k)
-        left = np.ascontiguousarray(left.transpose(0, 2, 1)).reshape(batches * k, m, 1)
-        self.assembly.connect_convolution(left, target, 0, shape, kernel=(1, n), padding=(0, n - 1), groups=batches)
-        self.assembly.connect_convolution(right, target, 0, shape, kernel=(m, 1), padding=(m - 1, 0), groups=batches)
+        right = np.broadcast_to(right, (*lead, k, n)).reshape(batches, k, n)
+        kind = self._kind_read(self.node) or "product"
+        target = self.assembly.multiply(name, left, right, kind)
+        self._enter(int(target.flat[0]), self.node, target.size, self._keys(a) | self._keys(b))
         return _Values(target.reshape(*lead, m, n))
 
     def _reduce(self, node: Any, name: str, inputs: list[Any], attributes: dict[str, Any]) -> Sequence[Value]:
@@ -786,7 +777,6 @@ class _Walk:
         shape = [ids.shape[a] for a in kept]
         n = prod(shape)
         source = np.ascontiguousarray(ids.transpose(*kept, *axes)).reshape(n, -1, 1)
-        self.is_sum[self.node] = False
         target = self._layer(name, self.node, n, node.op_type.lower(), (n, 1, 1), self._keys(inputs[0]))
         self.assembly.connect_convolution(source, target, UNIT_BITS, (n, 1, 1), kernel=(source.shape[1], 1), groups=n)
         out = target.reshape(shape)
@@ -808,7 +798,6 @@ class _Walk:
         if r.shape != (directions, gates * units, units):
             raise InputError(f"expected recurrent weights {(directions, gates * units, units)}, got {r.shape}")
         sources = self._keys(inputs[0])
-        self.is_sum[self.node] = False
         if steps > 1:
             self._note(
                 f"{node.op_type} takes the steps of its sequence one after the other through one set of neurons; "
@@ -861,7 +850,7 @@ class _Window:
                 raise InputError(f"{key}: expected {axes} numbers, got {given}")
             return (default, given[0]) if axes == 1 else (given[0], given[1])
 
-        self.size = tuple(size)
+        self.size, self.axes = tuple(size), axes
         flat = [int(n) for n in kernel]
         if len(flat) != axes or min(flat) < 1:
             raise InputError(f"expected a kernel of {axes} sizes, got {flat}")
@@ -878,10 +867,6 @@ class _Window:
         self.ceil = bool(attributes.get("ceil_mode", 0))
         self.given = attributes.get("output_shape")
         self.spans = tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
-
-    @property
-    def padding(self) -> tuple[int, int]:
-        return self.before
 
     def output(self) -> tuple[int, int]:
         """Return the size of the output map, and settle the padding."""
@@ -918,11 +903,6 @@ class _Window:
         before = [t // 2 if upper else t - t // 2 for t in total]
         self.before = (before[0], before[1])
         return wanted[0], wanted[1]
-
-    def crop(self, shape: Sequence[int]) -> None:
-        """Check a transposed convolution's output."""
-        if min(shape) < 1:
-            raise InputError(f"expected an output of at least one value, got {tuple(shape)}")
 
 
 OPERATORS: dict[str, Callable[[_Walk, Any, str, list[Any], dict[str, Any]], Sequence[Value]]] = {
@@ -975,7 +955,7 @@ def _check_size(op: str, inputs: Sequence[Any]) -> None:
         else:
             return
     except (IndexError, ValueError, OverflowError, ZeroDivisionError) as error:
-        raise InputError(f"its sizes make no sense ({_first_line(error)})") from error
+        raise InputError(f"its sizes make no sense ({first_line(error)})") from error
     if size > MAXIMUM_NEURONS:
         raise InputError(f"expected at most {MAXIMUM_NEURONS} values, it would make {size}")
 
@@ -1007,7 +987,3 @@ def _dense_of_sparse(sparse: Any) -> NDArray[Any]:
 def _inner(error: InputError, where: str) -> str:
     """Message of an error without the file's name, which the outer one gives."""
     return str(error).removeprefix(f"{where}, ").removeprefix(f"{where}: ")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

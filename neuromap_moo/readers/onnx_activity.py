@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.readers.activity import Activity, digest_of
 from neuromap_moo.readers.onnx import Shown, load_model, walk
 
@@ -48,7 +48,7 @@ def measure_onnx(
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class but this
-        raise InputError(f"'{path}': onnxruntime cannot run it ({_first_line(error)})") from error
+        raise InputError(f"'{path}': onnxruntime cannot run it ({first_line(error)})") from error
     of_input = {s.name: s.neurons.shape for s in walked.shown}
     inputs = {x.name: (x.type, of_input.get(x.name)) for x in session.get_inputs()}
     feeds = _feeds(path, inputs, samples, seed)
@@ -61,7 +61,7 @@ def measure_onnx(
         try:
             values = dict(zip(wanted, session.run(wanted, one), strict=True)) | one
         except Exception as error:  # as above
-            raise InputError(f"'{path}': sample {i} cannot be run ({_first_line(error)})") from error
+            raise InputError(f"'{path}': sample {i} cannot be run ({first_line(error)})") from error
         for name, value in values.items():
             sends = np.asarray(value) != zero[name] if name in zero else None
             if sends is not None:
@@ -140,7 +140,3 @@ TYPES: dict[str, Any] = {
     "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
 }
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
