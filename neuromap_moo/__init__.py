@@ -19,7 +19,8 @@ from neuromap_moo.errors import InputError
 from neuromap_moo.front import Front
 from neuromap_moo.instances import Benchmark, benchmarks
 from neuromap_moo.mapping import Mapping, check, load_mappings, save_mappings
-from neuromap_moo.network import Layer, Network, Projection, save_network, with_activity, with_cuts
+from neuromap_moo.network import Layer, Network, Projection, save_network, with_activity, with_cuts, with_orders
+from neuromap_moo.orders import with_shared_sources
 from neuromap_moo.partition import CoreGraph
 from neuromap_moo.readers import (
     convolutional,
@@ -81,4 +82,6 @@ __all__ = [
     "with_activity",
     "with_best_cuts",
     "with_cuts",
+    "with_orders",
+    "with_shared_sources",
 ]

@@ -110,8 +110,7 @@ def experiment(name: str, activity_sigma: float | None = None) -> Built:
     keys, system = experiment_parts(name)
     if activity_sigma is not None:
         keys["activity_sigma"] = activity_sigma
-    del keys["type"]
-    return Built(sparse_mlp(**keys), system)
+    return Built(sparse_mlp(**{key: value for key, value in keys.items() if key not in ("type", "order")}), system)
 
 
 def experiment_parts(name: str) -> tuple[dict[str, Any], System]:

@@ -246,9 +246,18 @@ def save_mappings(
         }
         for name, m in mappings.items()
     ]
-    head = json.dumps({"schema": SCHEMA, "network": network.digest, "system": system.digest})
+    head = json.dumps({"schema": SCHEMA, "network": network.digest, "system": system.digest, **_numbering(network)})
     with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as f:
         f.write(head[:-1] + ', "mappings": [\n' + ",\n".join(json.dumps(e) for e in entries) + "\n]}\n")
+
+
+def _numbering(network: Network | CoreGraph) -> dict[str, Any]:
+    """Return how start and stop of slices count the neurons of layers that are not numbered as they came."""
+    if isinstance(network, CoreGraph):
+        return {}
+    cuts = {x.name: x.cut for x in network.layers if x.shape is not None}
+    orders = {x.name: x.order.tolist() for x in network.layers if x.order is not None}
+    return ({"cuts": cuts} if cuts else {}) | ({"orders": orders} if orders else {})
 
 
 def load_mappings(path: str | os.PathLike[str]) -> tuple[dict[str, Mapping], str, str]:

@@ -47,6 +47,7 @@ class Layer:
 
     A feature map has a `shape` (channels, height, width), and `cut`, a key of `CUTS`, tells how its neurons are
     numbered: slices are runs of numbers, so the map is cut by channels, rows or columns. `with_cuts` changes it.
+    Where `with_orders` has numbered other neurons anew, `order` (size,) is the number that each had before.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Layer:
     activity: NDArray[np.float64]
     shape: tuple[int, int, int] | None = None
     cut: str = "channels"
+    order: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         """Freeze the activity and check it."""
@@ -72,6 +74,12 @@ class Layer:
             )
         if self.cut not in CUTS:
             raise InputError(f"layer '{self.name}', cut: expected one of {', '.join(CUTS)}, got {self.cut!r}")
+        if self.order is not None:
+            object.__setattr__(self, "order", frozen(f"layer '{self.name}', order", self.order, np.int64))
+            if self.shape is not None or not np.array_equal(np.sort(self.order), np.arange(self.size)):
+                raise InputError(
+                    f"layer '{self.name}', order: expected each of 0..{self.size - 1} once, in a layer without a shape"
+                )
         if self.shape is None:
             return
         if len(self.shape) != 3 or int(np.prod(self.shape, dtype=np.int64)) != self.size or min(self.shape) < 1:
@@ -223,8 +231,9 @@ class Network:
 
 
 def with_cuts(network: Network, cuts: Mapping[str, str]) -> Network:
-    """Return the network with the neurons of some layers numbered anew, by layer name; see `Layer`."""
-    layers, renumbered = [], {}
+    """Return the network with the neurons of some feature maps numbered anew, by layer name; see `Layer`."""
+    _refuse_unknown("cut", cuts, network)
+    layers, earlier = [], {}
     for layer in network.layers:
         cut = cuts.get(layer.name, layer.cut)
         if cut != layer.cut:
@@ -232,36 +241,61 @@ def with_cuts(network: Network, cuts: Mapping[str, str]) -> Network:
                 raise InputError(f"layer '{layer.name}', cut: expected a feature map, it has no shape")
             if cut not in CUTS:
                 raise InputError(f"layer '{layer.name}', cut: expected one of {', '.join(CUTS)}, got {cut!r}")
-            old = renumbered[layer.name] = np.argsort(natural_of_number(layer.shape, layer.cut))[
-                natural_of_number(layer.shape, cut)
-            ]
-            layer = replace(layer, cut=cut, activity=layer.activity[old])
+            number = np.argsort(natural_of_number(layer.shape, layer.cut))
+            earlier[layer.name] = number[natural_of_number(layer.shape, cut)]
+            layer = replace(layer, cut=cut)
         layers.append(layer)
-    unknown = cuts.keys() - set(network.layer_names)
-    if unknown:
-        raise InputError(f"cut: no layer '{min(unknown)}'{did_you_mean(min(unknown), network.layer_names)}")
+    return _renumbered(network, layers, earlier)
+
+
+def with_orders(network: Network, orders: Mapping[str, NDArray[np.int64]]) -> Network:
+    """Return the network with the neurons of some layers in another order, by layer name: `order` as in `Layer`.
+
+    Only layers without a shape can be ordered; what comes into them must be no convolution.
+    """
+    _refuse_unknown("order", orders, network)
+    layers = []
+    for layer in network.layers:
+        if layer.name in orders:
+            order = np.asarray(orders[layer.name])
+            replace(layer, order=order)  # checks it
+            layer = replace(layer, order=order if layer.order is None else layer.order[order])
+        layers.append(layer)
+    for p in network.projections:
+        if p.target in orders and isinstance(p.connectivity, Convolution):
+            raise InputError(f"layer '{p.target}', order: expected no convolution into it, there is one")
+    return _renumbered(network, layers, dict(orders))
+
+
+def _refuse_unknown(what: str, given: Mapping[str, Any], network: Network) -> None:
+    for name in sorted(given.keys() - set(network.layer_names)):
+        raise InputError(f"{what}: no layer '{name}'{did_you_mean(name, network.layer_names)}")
+
+
+def _renumbered(network: Network, layers: Sequence[Layer], earlier: Mapping[str, NDArray[np.int64]]) -> Network:
+    """Return the network of these layers, whose neurons had the numbers `earlier` (size,) by layer name."""
+    moved = [replace(x, activity=x.activity[earlier[x.name]]) if x.name in earlier else x for x in layers]
+    cut = {x.name: x.cut for x in layers}
     projections = []
     for p in network.projections:
         c = p.connectivity
-        of_source, of_target = (renumbered.get(name) for name in (p.source, p.target))
+        of_source, of_target = (earlier.get(name) for name in (p.source, p.target))
         if isinstance(c, Convolution):
             if of_source is not None:
                 c = replace(c, place=c.place[of_source])
             if of_target is not None:
-                c = replace(c, cut=cuts[p.target])
+                c = replace(c, cut=cut[p.target])
         elif isinstance(c, Sparse) and (of_source is not None or of_target is not None):
             matrix = csr_array((np.ones(c.indices.size, dtype=np.int8), c.indices, c.indptr), (c.n_source, c.n_target))
             matrix = matrix if of_source is None else matrix[of_source]
             c = Sparse.from_matrix(matrix if of_target is None else matrix[:, of_target])
         projections.append(replace(p, connectivity=c))
-    return replace(network, layers=tuple(layers), projections=tuple(projections))
+    return replace(network, layers=tuple(moved), projections=tuple(projections))
 
 
 def with_activity(network: Network, activity: Mapping[str, NDArray[np.float64]]) -> Network:
     """Return the network with other activity in some layers, by name, in the order of its neurons."""
-    unknown = activity.keys() - set(network.layer_names)
-    if unknown:
-        raise InputError(f"activity: no layer '{min(unknown)}'{did_you_mean(min(unknown), network.layer_names)}")
+    _refuse_unknown("activity", activity, network)
     layers = [replace(x, activity=activity[x.name]) if x.name in activity else x for x in network.layers]
     return replace(network, layers=tuple(layers))
 
@@ -307,6 +341,8 @@ def _to_arrays(network: Network) -> tuple[dict[str, Any], dict[str, NDArray[Any]
         entry: dict[str, Any] = {"name": layer.name, "size": layer.size, "kind": layer.kind}
         if layer.shape is not None:
             entry |= {"shape": list(layer.shape), "cut": layer.cut}
+        if layer.order is not None:
+            arrays[f"order_{i}"] = layer.order
         layers.append(entry)
         arrays[f"activity_{i}"] = layer.activity
     for i, p in enumerate(network.projections):
@@ -345,7 +381,15 @@ def load_npz(path: str | os.PathLike[str]) -> Network:
             if meta["schema"] != SCHEMA:
                 raise InputError(f"expected schema {SCHEMA}, got {meta['schema']}; save it again with this version")
             layers = [
-                Layer(x["name"], x["size"], x["kind"], data[f"activity_{i}"], x.get("shape"), x.get("cut", "channels"))
+                Layer(
+                    x["name"],
+                    x["size"],
+                    x["kind"],
+                    data[f"activity_{i}"],
+                    x.get("shape"),
+                    x.get("cut", "channels"),
+                    data.get(f"order_{i}"),
+                )
                 for i, x in enumerate(meta["layers"])
             ]
             size = {layer.name: layer.size for layer in layers}

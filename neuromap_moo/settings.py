@@ -14,6 +14,7 @@ from neuromap_moo.cuts import with_best_cuts
 from neuromap_moo.errors import InputError, did_you_mean, whole_number
 from neuromap_moo.evaluate import check_objectives
 from neuromap_moo.network import Network, with_cuts
+from neuromap_moo.orders import with_shared_sources
 from neuromap_moo.readers import convolutional, load_network, reservoir, sparse_mlp, transformer
 from neuromap_moo.search import Budget
 from neuromap_moo.system import System, load_system, system_from_dict
@@ -114,7 +115,7 @@ def build_network(config: Mapping[str, Any], given: Sequence[str] = ()) -> Netwo
     if kind not in NETWORKS:
         raise InputError(f"network.type: no '{kind}'{did_you_mean(str(kind), NETWORKS)}")
     make, known = NETWORKS[kind]
-    refuse_unknown(config, ["type", "name", "cut", *known], "network.")
+    refuse_unknown(config, ["type", "name", "cut", "order", *known], "network.")
     arguments = {key: config[key] for key in known if key in config}
     if kind == "file":
         expect("network.path", config.get("path"), str, "the path of a network file")
@@ -136,8 +137,16 @@ def _input_shape(given: Any) -> Any:
 
 
 def cut_network(network: Network, config: Mapping[str, Any], system: System) -> Network:
-    """Cut feature maps as network.cut says: auto, one cut for all, or cuts by layer."""
-    cut = config.get("cut")
+    """Number neurons as network.order and network.cut say, since slices are runs of numbers."""
+    order = config.get("order")
+    if order not in (None, "shared_sources"):
+        raise InputError(f"network.order: expected null or shared_sources, got {order!r}")
+    cut = _cut(network, config.get("cut"), system)
+    return cut if order is None else with_shared_sources(cut, system)
+
+
+def _cut(network: Network, cut: Any, system: System) -> Network:
+    """Cut feature maps: auto, one cut for all, or cuts by layer."""
     if cut is None:
         return network
     if cut == "auto":
