@@ -39,7 +39,7 @@ from neuromap_moo.front import Front, reductions, save_columns, save_table
 from neuromap_moo.mapping import check, save_mappings
 from neuromap_moo.network import Network, layer_table
 from neuromap_moo.partition import partitioner_for
-from neuromap_moo.readers import measure_activity, save_activity
+from neuromap_moo.readers import MEASURED, measure_activity, save_activity
 from neuromap_moo.run import CHECKPOINT as CHECKPOINT_FILE
 from neuromap_moo.run import (
     PROVENANCE,
@@ -289,10 +289,12 @@ def _profile(settings: Settings, resolved: dict[str, Any]) -> None:
     config, folder = dict(settings.network), _folder(settings)
     path = Path(str(config.get("path", "")))
     measured = None
-    if config.get("type") == "file" and path.suffix == ".onnx":
-        measured = measure_activity(path, settings.samples, config.get("input_shape"), settings.seed)
+    if config.get("type") == "file" and path.suffix in MEASURED:
+        steps = config.get("steps_per_inference")
+        measured = measure_activity(path, settings.samples, config.get("input_shape"), settings.seed, steps)
     elif settings.samples is not None:
-        raise InputError(f"samples: activity is measured on .onnx files, got '{path}'; leave samples out")
+        endings = ", ".join(MEASURED)
+        raise InputError(f"samples: activity is measured on {endings} files, got '{path}'; leave samples out")
     open_folder(folder, settings.overwrite)
     summary: dict[str, Any] = {"name": settings.name}
     if measured is not None:

@@ -12,7 +12,9 @@ from neuromap_moo.network import Network, load_npz, with_activity
 from neuromap_moo.readers.activity import Activity, load_activity, load_samples, save_activity
 from neuromap_moo.readers.architectures import convolutional, reservoir, transformer
 from neuromap_moo.readers.generate import lognormal_activity, sparse_mlp
+from neuromap_moo.readers.lava import measure_lava, read_lava
 from neuromap_moo.readers.netx import read_net
+from neuromap_moo.readers.netx_activity import measure_net
 
 __all__ = [
     "convolutional",
@@ -25,7 +27,10 @@ __all__ = [
     "transformer",
 ]
 
-ENDINGS = (".npz", ".net", ".nir", ".onnx")
+ENDINGS = (".npz", ".net", ".nir", ".onnx", ".py")
+
+#: Endings of files on which activity is measured.
+MEASURED = (".net", ".onnx", ".py")
 
 
 def load_network(
@@ -61,6 +66,8 @@ def load_network(
     steps = 1 if steps_per_inference is None else steps_per_inference
     if path.suffix == ".net":
         return read_net(path, activity, activity_sigma, steps, seed)
+    if path.suffix == ".py":
+        return read_lava(path, activity, activity_sigma, steps, seed)
     # onnx and nir take long to import, and most runs need neither
     if path.suffix == ".nir":
         from neuromap_moo.readers.nir import read_nir
@@ -76,19 +83,32 @@ def measure_activity(
     samples: str | Path | None = None,
     input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
+    steps: int | None = None,
 ) -> Activity:
-    """Run the network of a file on samples and return the activity of its neurons; `.onnx` files so far.
+    """Run the network of a file on samples and return the activity of its neurons.
+
+    An ONNX graph runs on onnxruntime, a lava-dl network is simulated, a graph of Lava processes (.py) runs on Lava.
 
     `samples` is an .npy file (n, ...) for the one input or an .npz file with an array per input name; random samples
-    are drawn without it. Save the result with `nm.save_activity`, and give its path to `load_network(activity=...)`.
+    are drawn without it. Spiking networks take samples (n, timesteps, ...), or (n, ...) for `steps` timesteps (32).
+    Save the result with `nm.save_activity`, and give its path to `load_network(activity=...)`.
     """
     path = Path(path)
-    if path.suffix != ".onnx":
-        raise InputError(f"network file '{path}': activity is measured on .onnx files, got '{path.suffix}'")
+    if path.suffix not in MEASURED:
+        raise InputError(
+            f"network file '{path}': activity is measured on {', '.join(MEASURED)} files, got '{path.suffix}'"
+        )
     _check_file(path)
+    if path.suffix == ".py":
+        if samples is not None:
+            raise InputError(f"samples: the graph of '{path}' has sources of its own; leave samples out")
+        return measure_lava(path, steps)
+    given = None if samples is None else load_samples(samples)
+    if path.suffix == ".net":
+        return measure_net(path, given, steps, seed)
     from neuromap_moo.readers.onnx_activity import measure_onnx
 
-    return measure_onnx(path, None if samples is None else load_samples(samples), input_shape, seed)
+    return measure_onnx(path, given, input_shape, seed)
 
 
 def _check_file(path: Path) -> None:

@@ -1,0 +1,141 @@
+"""The activity of a lava-dl network's neurons, by a simulation of its fixed-point neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromap_moo.errors import InputError, whole_number
+from neuromap_moo.readers.activity import Activity, digest_of
+from neuromap_moo.readers.netx import Walked, text_of, walk
+from neuromap_moo.readers.spiking import Delta, Lif, Neurons, Relay, Sigma, SigmaDelta, simulate
+
+#: Timesteps of a sample that has none of its own, and samples that are drawn where none are given.
+STEPS, RANDOM_SAMPLES = 32, 8
+
+#: Share of the inputs that spike, or change, in a timestep of a random sample.
+RANDOM_RATE = 0.2
+
+#: Bits of the fraction in messages and in weights of sigma-delta networks, and by which LIF biases are shifted: what
+#: lava-dl's netx gives Lava. Values and weights of 1.0 are 64 in a file.
+SPIKE_EXP, STATE_EXP, BIAS_EXP, ONE = 6, 6, 6, 64
+
+#: Samples that are simulated side by side.
+BATCH = 16
+
+
+def measure_net(
+    path: str | Path, samples: Mapping[str, NDArray[Any]] | None = None, steps: int | None = None, seed: int = 0
+) -> Activity:
+    """Simulate a lava-dl network; a neuron's activity is the share of timesteps in which it sends something.
+
+    `samples` hold one array: (n, timesteps, neurons of the input), or (n, neurons of the input), where an input may
+    have the shape of its map. Values come in at every timestep: for networks of spiking neurons a spike where they are
+    not 0; values from 0 to 1 in samples without timesteps are the chance of a spike in each of `steps`. Inputs of
+    sigma-delta networks are taken as they are where they are integers, else in units of 1/64.
+    """
+    path = Path(path)
+    walked = walk(path)
+    layers = [(neurons, _model(where, node, i == 0)) for i, (neurons, where, node) in enumerate(walked.neurons)]
+    spiking = isinstance(layers[0][1], Relay)
+    n_steps = STEPS if steps is None else whole_number("steps", steps, 1)
+    rng = np.random.default_rng(seed)
+    given = _random(layers[0][0].size, n_steps, spiking, rng) if samples is None else _given(path, walked, samples)
+    if given.ndim == 2:
+        given = np.repeat(given[:, None], n_steps, axis=1)
+        if spiking and given.min() >= 0 and given.max() <= 1 and (given != np.rint(given)).any():
+            given = rng.random(given.shape) < given
+    if spiking:
+        given = given != 0
+    elif not np.issubdtype(given.dtype, np.integer):
+        given = np.rint(given * ONE)
+    inputs = given.astype(np.int64)
+    counts = np.zeros(walked.assembly.n_neurons)
+    for first in range(0, len(inputs), BATCH):
+        for sent in simulate(layers, walked.synapses, {0: inputs[first : first + BATCH]}):
+            counts += (sent[1:] != 0).sum(axis=1)
+    activity = counts / (inputs.shape[0] * inputs.shape[1])
+    for target, source in walked.assembly.relayed:
+        there = source > 0
+        activity[target[there] - 1] = activity[source[there] - 1]
+    n_samples = 0 if samples is None else len(inputs)
+    return Activity(walked.assembly.by_layer(activity), n_samples, (), digest_of(path))
+
+
+def _model(where: str, node: Any, is_input: bool) -> Neurons:
+    """What Lava makes of the neurons that a layer describes."""
+    described = node.get("neuron")
+    if not isinstance(described, dict):
+        return Relay()
+    kind = text_of(described["type"]).upper()
+    bias = _bias(where, node)
+    try:
+        if kind in ("CUBA", "LOIHI"):
+            if is_input:
+                return Relay()
+            values = [_integer(described[key]) for key in ("vThMant", "iDecay", "vDecay")]
+            return Lif(values[0], values[1] - 1, values[2], bias << BIAS_EXP)
+        if kind == "SDNN":
+            if is_input:
+                return Delta(_integer(described["vThMant"]), SPIKE_EXP)
+            if "sigma_output" in described:
+                return Sigma()
+            relu = text_of(described.get("activation", "relu")).lower() == "relu"
+            return SigmaDelta(_integer(described["vThMant"]), bias, SPIKE_EXP, STATE_EXP, relu)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where}, neuron: expected whole numbers for its thresholds and decays ({error})") from error
+    raise InputError(
+        f"{where}: neurons of type '{kind}' cannot be simulated, expected CUBA, LOIHI or SDNN; give network.activity "
+        "a number"
+    )
+
+
+def _integer(value: Any) -> int:
+    number = float(np.asarray(value).ravel()[0])
+    if number != round(number):
+        raise ValueError(f"got {number}")
+    return int(number)
+
+
+def _bias(where: str, node: Any) -> NDArray[np.int64]:
+    """Of every neuron; a convolution has one of each channel."""
+    if "bias" not in node:
+        return np.zeros(1, dtype=np.int64)
+    bias = np.asarray(node["bias"], dtype=np.float64).ravel()
+    n = int(np.prod(np.atleast_1d(node["shape"])))
+    if bias.size == 0 or n % bias.size or not np.isfinite(bias).all():
+        raise InputError(f"{where}, bias: expected one number for each of {n} neurons or for each channel")
+    return np.repeat(bias.astype(np.int64), n // bias.size)
+
+
+def _random(n: int, steps: int, spiking: bool, rng: np.random.Generator) -> NDArray[Any]:
+    """Samples (n, steps, neurons): spikes at a rate, or values from 0 to 1 that change now and then."""
+    changes = rng.random((RANDOM_SAMPLES, steps, n)) < RANDOM_RATE
+    if spiking:
+        return changes
+    values = rng.random((RANDOM_SAMPLES, steps, n))
+    for t in range(1, steps):
+        values[:, t] = np.where(changes[:, t], values[:, t], values[:, t - 1])
+    return values
+
+
+def _given(path: Path, walked: Walked, samples: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    if len(samples) != 1:
+        raise InputError(f"samples: expected one array for the input of '{path}', got {', '.join(samples)}")
+    given = next(iter(samples.values()))
+    shape = walked.outputs[0].shape
+    of_map = given.shape[-len(shape) :] == shape
+    size = walked.outputs[0].size
+    leading = given.shape[: -len(shape)] if of_map else given.shape[:-1]
+    if (not of_map and given.shape[-1:] != (size,)) or not 1 <= len(leading) <= 2 or 0 in given.shape:
+        expected = ", ".join(map(str, shape))
+        raise InputError(
+            f"samples: expected an array (n, timesteps, {expected}) or (n, {expected}) for '{path}', got {given.shape}"
+        )
+    if given.dtype.kind not in "buif" or not np.isfinite(given).all():
+        raise InputError(f"samples: expected finite numbers for '{path}', got {given.dtype}")
+    return given.reshape(*leading, size)
