@@ -215,11 +215,8 @@ def test_a_graph_becomes_a_network(tmp_path):
         ("sigma_delta", None),
         ("sigma", None),
     ]
-    assert (
-        maps.projections[0].connectivity.n_synapses
-        == 4 * sum(3 * 2 - 2 * (x == 0) * 1 - (0 <= 7 + 2 - 3 - 2 * x < 0) * 2 for x in range(4) for _ in range(5))
-        - 4 * 5 * 2 * 1
-    )
+    # Columns of the kernel inside the map: 2, 3, 3, 2 of 3; times 2 rows, 5 places down, 4 channels of one input each.
+    assert maps.projections[0].connectivity.n_synapses == (2 + 3 + 3 + 2) * 2 * 5 * 4
 
 
 @needs_lava

@@ -1,6 +1,7 @@
 import itertools
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -702,3 +703,58 @@ def test_totals_of_a_public_network_equal_a_count_from_its_file(networks_folder)
     weighted = [p for p in network.projections if p.weight_bits > 1]
     assert sum(p.connectivity.n_multiplications for p in weighted) == total
     assert sum(network.layers[network.layer_index[p.target]].size for p in weighted) == values
+
+
+WHEEL = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+#: Graphs in which activations are read before and after a function, or sums are joined: layers beyond the plain ones.
+WITH_MORE_LAYERS = {"densenet121", "resnet50", "shufflenet"}
+
+
+def counted(model):
+    """Neurons of the input and of plain layers, and synapses of weighted ones, tap by tap along each axis."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    shape = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in itertools.chain(inferred.graph.value_info, inferred.graph.input, inferred.graph.output)
+    }
+    shape |= {x.name: list(x.dims) for x in model.graph.initializer}
+    given = {x.name for x in model.graph.initializer}
+    neurons = sum(int(np.prod(shape[x.name])) for x in model.graph.input if x.name not in given)
+    synapses = 0
+    for n in model.graph.node:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in n.attribute}
+        if n.op_type in ("Conv", "Gemm", "MaxPool", "AveragePool", "GlobalAveragePool"):
+            neurons += int(np.prod(shape[n.output[0]]))
+        if n.op_type == "Gemm":
+            synapses += int(np.prod(shape[n.input[1]]))
+        if n.op_type == "Conv":
+            assert attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+            weights, taps = shape[n.input[1]], 1
+            for axis in range(2):
+                size, out, kernel = shape[n.input[0]][2 + axis], shape[n.output[0]][2 + axis], weights[2 + axis]
+                before = attributes.get("pads", [0] * 4)[axis]
+                step, apart = (attributes.get(key, [1, 1])[axis] for key in ("strides", "dilations"))
+                places = np.arange(out)[:, None] * step - before + np.arange(kernel) * apart
+                taps *= int(((places >= 0) & (places < size)).sum())
+            synapses += weights[0] * weights[1] * taps
+    return neurons, synapses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(WHEEL.glob("light_*.onnx")), ids=lambda path: path.stem.removeprefix("light_"))
+def test_totals_of_the_graphs_in_the_onnx_wheel_equal_a_count_from_the_file(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = nm.load_network(path)
+    model = onnx.load(path)
+    total, values = multiplications(model)
+    neurons, synapses = counted(model)
+    weighted = [p for p in network.projections if p.weight_bits > 1]
+    assert sum(p.connectivity.n_multiplications for p in weighted) == total
+    assert sum(p.connectivity.n_synapses for p in weighted) == synapses
+    size = {x.name: x.size for x in network.layers}
+    # A value joined from several layers (a concatenation) has a projection from each of them.
+    assert sum(size[name] for name in {p.target for p in weighted}) == values
+    everything = sum(size.values())
+    assert everything > neurons if path.stem.removeprefix("light_") in WITH_MORE_LAYERS else everything == neurons

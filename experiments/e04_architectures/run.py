@@ -29,6 +29,9 @@ EXPERIMENTS = ("pilotnet", "cnn_a", "rnn_a", "transformer_a")
 EVALUATIONS = 20_000
 JUDGE = {"name": "packet", "steps": 4, "seed": 1000}
 
+#: Cores of PilotNet's layers in a public log of the vendor's compiler; the input is no layer there.
+PUBLIC_LOG = (25, 13, 3, 3, 2, 12, 1, 1, 1)
+
 
 def problem_of(name: str, evaluator: Any = "analytic") -> nm.MappingProblem:
     """The problem of conf/experiment/NAME.yaml."""
@@ -73,7 +76,7 @@ def main() -> None:
         writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    text = "\n".join(["# Change over vendor_default", "", *lines(rows, arguments.seeds)])
+    text = "\n".join(["# Change over vendor_default", "", *lines(rows, arguments.seeds), *against_public_log(rows)])
     (HERE / "table.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -102,6 +105,32 @@ def lines(rows: Sequence[dict[str, Any]], n_seeds: int) -> list[str]:
             )
             cells = [spread([row[key] for row in own]) for key in keys]
             out.append(f"| {name} | {model} | {' | '.join(cells)} |")
+    return [*out, ""]
+
+
+def against_public_log(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Compare the fronts of PilotNet with the partition that the vendor's compiler chose for it."""
+    problem, judge = problem_of("pilotnet"), problem_of("pilotnet", JUDGE)
+    vendor = nm.baselines(problem)["vendor_default"]
+    cores = (vendor.cores_per_layer[0], *PUBLIC_LOG)
+    in_order = tuple(problem.system.usable_cores[: sum(cores)].tolist())
+    own = [row for row in rows if row["experiment"] == "pilotnet"]
+    out = [
+        f"PilotNet against the partition of the public log, {', '.join(map(str, PUBLIC_LOG))} cores behind "
+        f"{cores[0]} of the input, in order:",
+        "",
+        "| by | latency, front's best | energy, front's best | vendor_default's latency | vendor_default's energy |",
+        "|---|---|---|---|---|",
+    ]
+    for model, by in (("model", problem), ("simulator", judge)):
+        metrics = by.evaluate_mappings([vendor, nm.Mapping(cores, in_order)])
+        cells, default = [], []
+        for objective in ("latency_s", "energy_j"):
+            ratio = float(metrics[objective][0] / metrics[objective][1])
+            found = [ratio * (1 + float(row[f"{model}_{objective}"])) - 1 for row in own]
+            cells.append(spread(found))
+            default.append(f"{100 * (ratio - 1):+.1f} %")
+        out.append(f"| {model} | {' | '.join([*cells, *default])} |")
     return [*out, ""]
 
 

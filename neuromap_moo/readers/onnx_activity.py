@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.readers.activity import Activity, digest_of
-from neuromap_moo.readers.onnx import Shown, load_model, walk
+from neuromap_moo.readers.onnx import load_model, walk
+from neuromap_moo.readers.onnx_walk import Shown
 
 FloatArray = NDArray[np.float64]
 

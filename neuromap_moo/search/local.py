@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-#: Partitions whose neighbour lists are kept.
-KEPT_PARTITIONS = 512
+#: Partitions whose neighbour lists are kept, as far as they take no more bytes; numbers of slices to keep states for.
+KEPT_PARTITIONS, KEPT_BYTES, KEPT_SIZES = 512, 256 * 2**20, 256
 
 #: Random exchanges that tell how much a move changes.
 SAMPLES = 32
@@ -79,7 +79,8 @@ class Workbench:
             allowed, stays = rules.tables.allowed, rules.stays
         self.board = moves.make_board(system, allowed, stays)
         self._cuts: OrderedDict[bytes, Cut] = OrderedDict()
-        self._states: dict[int, list[State]] = {}
+        self._bytes = 0  # of all their graphs
+        self._states: OrderedDict[int, list[State]] = OrderedDict()
         self._slowest: dict[tuple[int, int], float] = {}
 
     def cut(self, cores_per_layer: IntArray) -> Cut:
@@ -91,19 +92,23 @@ class Workbench:
             row = np.repeat(np.arange(k.size), k) if self.rules is None else self.rules.row_of_slice(k)
             graph = moves.make_graph(graphs.source, graphs.target, graphs.messages, row)
             self._cuts[key] = Cut(k, graph, dict(zip(LOADS, graphs.loads[0].tolist(), strict=True)))
-            if len(self._cuts) > KEPT_PARTITIONS:
-                self._cuts.popitem(last=False)
+            self._bytes += _bytes_of(graph)
+            while len(self._cuts) > 1 and (len(self._cuts) > KEPT_PARTITIONS or self._bytes > KEPT_BYTES):
+                self._bytes -= _bytes_of(self._cuts.popitem(last=False)[1].graph)
         self._cuts.move_to_end(key)
         return self._cuts[key]
 
     def borrow_state(self, n_slices: int) -> State:
         """Return a state for this many slices, to be filled with `moves.put` and given back."""
         kept = self._states.setdefault(n_slices, [])
+        self._states.move_to_end(n_slices)
+        if len(self._states) > KEPT_SIZES:
+            self._states.popitem(last=False)
         return kept.pop() if kept else moves.make_state(self.board, n_slices)
 
     def give_back(self, state: State) -> None:
         """Take a borrowed state back."""
-        self._states[state.place.size].append(state)
+        self._states.setdefault(state.place.size, []).append(state)
 
     def slowest_layer(self, cores_per_layer: IntArray) -> int:
         """Index of the layer whose fullest core takes longest."""
@@ -212,6 +217,10 @@ class AnnealingRun:
     def ended(self) -> bool:
         """True once all its moves are made."""
         return self.done >= self.total
+
+
+def _bytes_of(graph: Graph) -> int:
+    return sum(x.nbytes for x in graph)
 
 
 def cost_of(problem: MappingProblem, aim: Aim, genome: IntArray) -> float:
