@@ -97,23 +97,26 @@ def vendor_orders(partitioner: AnyPartitioner, system: System, rng: np.random.Ge
     return [_place(counts, order.tolist(), system.usable_cores) for order in orders]
 
 
-#: Partitions between the fewest cores and all that `balanced_partitions` tries, about.
-MOST_BALANCED = 1024
+#: Partitions between the fewest cores and all that `balanced_partitions` tries, about, and edges of all their graphs,
+#: counted as if all had as many as the smallest.
+MOST_BALANCED, MOST_EDGES = 1024, 400_000_000
 
 
 def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Mapping]:
     """Return mappings from fewest cores to all, with loads evened out on the way.
 
     Starting from the fewest cores, the layer whose fullest core takes longest (`slowest_slice_s`) gets one more, again
-    and again; several more on large systems, where there would be more than about `MOST_BALANCED` partitions. A layer
-    that is as fast as it would be on its most cores waits until all are: the messages that a core receives, for one,
-    are the same however finely a dense layer is cut. Each partition on the way is placed twice, in topological order:
-    on cores 0, 1, 2, ..., and along the columns of routers in alternating direction (on a graph, from router to nearest
-    router), which packs a layer more closely.
+    and again; several more on large systems, where there would be more than about `MOST_BALANCED` partitions, or their
+    graphs would have more than `MOST_EDGES` edges. A layer that is as fast as it would be on its most cores waits until
+    all are: the messages that a core receives, for one, are the same however finely a dense layer is cut. Each
+    partition on the way is placed twice, in topological order: on cores 0, 1, 2, ..., and along the columns of routers
+    in alternating direction (on a graph, from router to nearest router), which packs a layer more closely.
     """
     counts = partitioner.minimum.astype(np.int64).copy()
     order = partitioner.topological_order
-    more = 1 + (partitioner.n_cores - int(counts.sum())) // MOST_BALANCED
+    free = partitioner.n_cores - int(counts.sum())
+    edges = int(partitioner.most_edges(counts[None])[0]) if free else 0
+    more = 1 + max(free // MOST_BALANCED, free * edges // MOST_EDGES)
     columns = _snake(system, along_x=False)
     placed: list[Mapping] = []
 

@@ -18,6 +18,8 @@ import onnx
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from test_readers import dense, write_net
+from test_spiking import cuba
 
 import neuromap_moo as nm
 from neuromap_moo import cli
@@ -237,6 +239,7 @@ def bad_files(folder):
         (["network=file", "network.path=net.onnx", "network.input_shape=[2,3]"], ["net.onnx", "node 'conv'", "Conv"]),
         (["network=file", "network.path=net.onnx", "network.cut=diagonal"], ["network.cut: no 'diagonal'"]),
         (["network=file", "network.path=net.onnx", "network.cut={nowhere: rows}"], ["cut: no layer 'nowhere'"]),
+        (["network.order=random"], ["network.order: expected null or shared_sources, got 'random'"]),
         (["network=file", "network.path=net.onnx", "network.weight_bits=0"], ["network.weight_bits", "got 0"]),
         (
             ["network=file", "network.path=net.onnx", "network.activity=mine.npz"],
@@ -321,6 +324,29 @@ def test_a_graph_is_measured_and_searched_with_its_activity(here, monkeypatch, c
     assert "a mean of" not in err
     code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "evaluator=packet", "output=again")
     assert code == 0, err
+
+
+def test_a_spiking_network_is_simulated_and_searched_with_its_activity(here, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    first, second = (dense(rng.integers(-20, 60, shape), **cuba(vth=40, v_decay=400)) for shape in ((12, 20), (5, 12)))
+    network = ["network=file", f"network.path={write_net(here / 'net.net', first, second)}"]
+    code, _, err = call(monkeypatch, capsys, "task=profile", *network, "output=profile")
+    assert (code, "note: no samples given, random ones taken" in err) == (0, True)
+    table = load_table(here / "profile" / "layers.csv")
+    assert table["layer"] == ["input", "dense_0", "dense_1"]
+    assert all(0 < float(x) < 1 for x in table["activity"])
+    measured = "network.activity=profile/activity.npz"
+    assert call(monkeypatch, capsys, *network, measured, "budget.evaluations=150", "output=run")[0] == 0
+
+
+def test_neurons_with_common_sources_share_slices_in_the_run_folder(here, monkeypatch, capsys):
+    code, _, err = call(monkeypatch, capsys, *SMALL, "network.order=shared_sources", "output=run")
+    assert code == 0, err
+    saved = json.loads((here / "run" / "mappings.json").read_text())
+    assert saved["orders"]
+    sizes = {"input": 64, "hidden_1": 96, "output": 64}
+    assert all(sorted(order) == list(range(sizes[name])) for name, order in saved["orders"].items())
+    assert call(monkeypatch, capsys, "task=evaluate", "run=run", "output=again")[0] == 0
 
 
 @pytest.mark.parametrize(

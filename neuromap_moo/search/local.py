@@ -28,7 +28,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 #: Partitions whose neighbour lists are kept, as far as they take no more bytes; numbers of slices to keep states for.
-KEPT_PARTITIONS, KEPT_BYTES, KEPT_SIZES = 512, 256 * 2**20, 256
+KEPT_PARTITIONS, KEPT_BYTES, KEPT_SIZES = 512, 512 * 2**20, 256
 
 #: Random exchanges that tell how much a move changes.
 SAMPLES = 32
