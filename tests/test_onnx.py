@@ -678,14 +678,19 @@ def test_mutated_files_are_read_or_refused(tmp_path, n_files):
 # --------------------------------------------------------------------------------------------------------- large graphs
 
 
-def multiplications(model):
-    """Multiplications of all Conv and Gemm nodes, from onnx's own shape inference, and the values they make."""
+def shapes_of(model):
+    """Shapes of values and constants by name, by onnx's own shape inference."""
     inferred = onnx.shape_inference.infer_shapes(model)
     shape = {
         v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
         for v in itertools.chain(inferred.graph.value_info, inferred.graph.input, inferred.graph.output)
     }
-    shape |= {x.name: list(x.dims) for x in model.graph.initializer}
+    return shape | {x.name: list(x.dims) for x in model.graph.initializer}
+
+
+def multiplications(model):
+    """Multiplications of all Conv and Gemm nodes, and the values they make."""
+    shape = shapes_of(model)
     total = values = 0
     for n in model.graph.node:
         if n.op_type in ("Conv", "Gemm"):
@@ -713,12 +718,7 @@ WITH_MORE_LAYERS = {"densenet121", "resnet50", "shufflenet"}
 
 def counted(model):
     """Neurons of the input and of plain layers, and synapses of weighted ones, tap by tap along each axis."""
-    inferred = onnx.shape_inference.infer_shapes(model)
-    shape = {
-        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
-        for v in itertools.chain(inferred.graph.value_info, inferred.graph.input, inferred.graph.output)
-    }
-    shape |= {x.name: list(x.dims) for x in model.graph.initializer}
+    shape = shapes_of(model)
     given = {x.name for x in model.graph.initializer}
     neurons = sum(int(np.prod(shape[x.name])) for x in model.graph.input if x.name not in given)
     synapses = 0

@@ -91,9 +91,9 @@ def main() -> None:
         command = [sys.executable, __file__, "--only", name, "--evaluations", str(arguments.evaluations)]
         row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         lines.append(
-            f"| {name} | {row['neurons'] / 1e6:.2f} M | {row['synapses'] / 1e9:.2f} G | {row['cores']} of {row['of']} | "
-            f"{row['words']} | {row['load']:.1f} | {row['baselines']:.0f} | {row['search']:.0f} | {row['gigabytes']:.1f} | "
-            f"{100 * row['latency']:+.0f} % | {100 * row['energy']:+.0f} % |"
+            f"| {name} | {row['neurons'] / 1e6:.2f} M | {row['synapses'] / 1e9:.2f} G | {row['cores']} of {row['of']} "
+            f"| {row['words']} | {row['load']:.1f} | {row['baselines']:.0f} | {row['search']:.0f} "
+            f"| {row['gigabytes']:.1f} | {100 * row['latency']:+.0f} % | {100 * row['energy']:+.0f} % |"
         )
         print(lines[-1], flush=True)
     (HERE / "graphs.md").write_text("\n".join([*lines, ""]), encoding="utf-8")

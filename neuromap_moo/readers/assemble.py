@@ -55,7 +55,7 @@ class Assembly:
         self._names: set[str] = set()
         self._projections: list[tuple[int, int, Connectivity, int]] = []
         self._n = 1
-        self.relayed: list[tuple[Tensor, Tensor]] = []  #: neurons that send what others send, and those
+        self._relayed: list[tuple[Tensor, Tensor]] = []  # neurons that send what others send, and those
 
     def layer(self, name: str, size: int, kind: str, shape: Sequence[int] | None = None) -> Tensor:
         """Add a layer, a feature map where a shape (channels, height, width) is given; return its neurons (size,)."""
@@ -179,7 +179,7 @@ class Assembly:
     def relay(self, name: str, source: Tensor, kind: str, shape: Sequence[int] | None = None) -> Tensor:
         """Add a layer that takes each value on, one neuron each; return it in the source's shape."""
         target = self.layer(name, source.size, kind, shape)
-        self.relayed.append((target, source.ravel()))
+        self._relayed.append((target, source.ravel()))
         self.connect_each(source, target)
         return target.reshape(source.shape)
 
@@ -187,6 +187,12 @@ class Assembly:
     def n_neurons(self) -> int:
         """Neurons of all layers so far."""
         return self._n - 1
+
+    def pass_on(self, values: NDArray[Any]) -> None:
+        """Give relays, in place, what the neurons before them have, of values that belong to all neurons."""
+        for target, source in self._relayed:
+            there = source > 0
+            values[target[there] - 1] = values[source[there] - 1]
 
     def by_layer(self, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Cut what belongs to all neurons (n_neurons,) into layers, by name."""

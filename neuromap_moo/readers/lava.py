@@ -91,9 +91,7 @@ def measure_lava(path: str | Path, steps: int | None = None) -> Activity:
     activity = np.zeros(described.assembly.n_neurons)
     for (neurons, _), process in zip(described.layers, described.processes, strict=True):
         activity[neurons.ravel() - 1] = (sent[process] != 0).mean(axis=1)
-    for target, source in described.assembly.relayed:
-        there = source > 0
-        activity[target[there] - 1] = activity[source[there] - 1]
+    described.assembly.pass_on(activity)
     return Activity(described.assembly.by_layer(activity), 1, (), digest_of(path))
 
 

@@ -59,9 +59,7 @@ def measure_net(
         for sent in simulate(layers, walked.synapses, {0: inputs[first : first + BATCH]}):
             counts += (sent[1:] != 0).sum(axis=1)
     activity = counts / (inputs.shape[0] * inputs.shape[1])
-    for target, source in walked.assembly.relayed:
-        there = source > 0
-        activity[target[there] - 1] = activity[source[there] - 1]
+    walked.assembly.pass_on(activity)
     n_samples = 0 if samples is None else len(inputs)
     return Activity(walked.assembly.by_layer(activity), n_samples, (), digest_of(path))
 

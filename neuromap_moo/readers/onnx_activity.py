@@ -68,9 +68,8 @@ def measure_onnx(
             if sends is not None:
                 counts[name] = counts.get(name, np.zeros(sends.shape)) + sends
     activity, known = _of_neurons(walked.assembly.n_neurons, walked.shown, counts, n_samples)
-    for target, source in walked.assembly.relayed:
-        there = source > 0
-        activity[target[there] - 1], known[target[there] - 1] = activity[source[there] - 1], known[source[there] - 1]
+    walked.assembly.pass_on(activity)
+    walked.assembly.pass_on(known)
     by_layer = walked.assembly.by_layer(np.where(known, activity, NOT_SHOWN))
     told = walked.assembly.by_layer(known.astype(np.float64))
     hidden = tuple(name for name, of_layer in told.items() if not of_layer.all())
