@@ -24,9 +24,11 @@ from neuromap_moo.orders import with_shared_sources
 from neuromap_moo.partition import CoreGraph
 from neuromap_moo.readers import (
     convolutional,
+    from_relax,
     load_network,
     lognormal_activity,
     measure_activity,
+    partition_relax,
     reservoir,
     save_activity,
     sparse_mlp,
@@ -64,6 +66,7 @@ __all__ = [
     "benchmarks",
     "check",
     "convolutional",
+    "from_relax",
     "load_mappings",
     "load_network",
     "load_system",
@@ -71,6 +74,7 @@ __all__ = [
     "measure_activity",
     "mesh_system",
     "operators",
+    "partition_relax",
     "reservoir",
     "save_activity",
     "save_mappings",

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from neuromap_moo.errors import InputError
 from neuromap_moo.network import Network, load_npz, with_activity
@@ -18,9 +19,11 @@ from neuromap_moo.readers.netx_activity import measure_net
 
 __all__ = [
     "convolutional",
+    "from_relax",
     "load_network",
     "lognormal_activity",
     "measure_activity",
+    "partition_relax",
     "reservoir",
     "save_activity",
     "sparse_mlp",
@@ -109,6 +112,23 @@ def measure_activity(
     from neuromap_moo.readers.onnx_activity import measure_onnx
 
     return measure_onnx(path, given, input_shape, seed)
+
+
+def from_relax(module: Any, function: str = "main", **keys: Any) -> Network:
+    """Read a function of a TVM relax module (`tvm.IRModule`) as ONNX graphs are read; see docs/networks.md.
+
+    Keys: `name`, and as of `load_network` `activity`, `activity_sigma`, `steps_per_inference`, `seed`, `weight_bits`.
+    """
+    from neuromap_moo.readers import relax  # which imports onnx
+
+    return relax.from_relax(module, function, **keys)
+
+
+def partition_relax(module: Any) -> Any:
+    """Return a TVM relax module whose weighted operators are fused with bias and activation, as `loihi.conv2d`, ..."""
+    from neuromap_moo.readers import relax
+
+    return relax.partition_relax(module)
 
 
 def _check_file(path: Path) -> None:
