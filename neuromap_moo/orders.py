@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array, vstack
 from scipy.sparse.linalg import ArpackError, svds
 
-from neuromap_moo import kernels
 from neuromap_moo.connectivity import Sparse, slice_bounds
 from neuromap_moo.network import Network, with_orders
 from neuromap_moo.system import System
@@ -68,16 +67,10 @@ def _messages(
     nets: csr_array, activity: NDArray[np.float64], order: NDArray[np.int64], system: System
 ) -> NDArray[np.float64]:
     """Messages received per timestep for every number of slices from 1 on."""
-    place = np.argsort(order)
-    rows = csr_array((nets.data, place[nets.indices], nets.indptr), nets.shape)
-    rows.sort_indices()
-    most = min(nets.shape[1], system.usable_cores.size)
-    found = np.empty(most)
-    for k in range(1, most + 1):
-        slice_of = np.repeat(np.arange(k, dtype=np.int32), np.diff(slice_bounds(nets.shape[1], k)))
-        start, _, _ = kernels.rows_sparse(rows.indptr.astype(np.int64), rows.indices.astype(np.int32), slice_of)
-        found[k - 1] = np.diff(start) @ activity
-    return found
+    n = nets.shape[1]
+    ordered = Sparse.from_matrix(nets[:, order])
+    parts = (slice_bounds(n, k) for k in range(1, min(n, system.usable_cores.size) + 1))
+    return np.array([np.diff(ordered.rows(bounds).start) @ activity for bounds in parts])
 
 
 def _bisected(nets: csr_array, activity: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -115,21 +108,25 @@ def _bisected(nets: csr_array, activity: NDArray[np.float64]) -> NDArray[np.int6
 
 def _halves(x: NDArray[np.float64], load: NDArray[np.float64], middle: int) -> NDArray[np.int8]:
     """Sides (n,) by x, turned towards the load just as far as both sides then have about the same of it."""
-
-    spread = load.std() if load.std() > 1e-9 * load.mean() else np.inf  # the rest is rounding
+    of_x = max(x.std(), 1e-300)
+    of_load = load.std() if load.std() > 1e-9 * load.mean() else np.inf  # the rest is rounding
 
     def turned(angle: float) -> NDArray[np.int8]:
         side = np.ones(x.size, dtype=np.int8)
-        key = np.cos(angle) * x / max(x.std(), 1e-300) + np.sin(angle) * load / spread
+        key = np.cos(angle) * x / of_x + np.sin(angle) * load / of_load
         side[np.argsort(key, kind="stable")[:middle]] = 0
         return side
+
+    def more_on_0(side: NDArray[np.int8]) -> float:
+        return float(load @ (1 - 2 * side))
 
     low, high = -np.pi / 2, np.pi / 2  # heavy ones on side 0, on side 1
     best = turned(0.0)
     for _ in range(30):
-        side = turned((low + high) / 2)
-        best = min(best, side, key=lambda s: abs(load @ (1 - 2 * s)))
-        low, high = ((low + high) / 2, high) if load @ (1 - 2 * side) > 0 else (low, (low + high) / 2)
+        angle = (low + high) / 2
+        side = turned(angle)
+        best = min(best, side, key=lambda s: abs(more_on_0(s)))
+        low, high = (angle, high) if more_on_0(side) > 0 else (low, angle)
     return best
 
 

@@ -90,7 +90,7 @@ def measure_lava(path: str | Path, steps: int | None = None) -> Activity:
     sent = sent_by_lava(path, n_steps)
     activity = np.zeros(described.assembly.n_neurons)
     for (neurons, _), process in zip(described.layers, described.processes, strict=True):
-        activity[neurons.ravel() - 1] = (sent[process] != 0).mean(axis=1)
+        activity[neurons - 1] = (sent[process] != 0).mean(axis=1)
     described.assembly.pass_on(activity)
     return Activity(described.assembly.by_layer(activity), 1, (), digest_of(path))
 

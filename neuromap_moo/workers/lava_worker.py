@@ -130,34 +130,32 @@ def arriving(port: Any) -> list[tuple[Any, np.ndarray]]:
     return found
 
 
-#: Processes by what they are called in a description; those that come first go before classes they derive from.
+#: What processes between neurons are called in a description.
 CONNECTIONS = ("dense", "sparse", "conv")
 
 
 def kind_of(process: Any) -> str:
     """Tell what a process is; raises for those that are no part of a network as it is mapped."""
     from lava.proc.conv.process import Conv
-    from lava.proc.dense.process import DelayDense, Dense
+    from lava.proc.dense.process import Dense
     from lava.proc.io import sink, source
     from lava.proc.lif.process import LIF, LearningLIF, LIFRefractory, LIFReset, TernaryLIF
     from lava.proc.sdn.process import Delta, Sigma, SigmaDelta
-    from lava.proc.sparse.process import DelaySparse, Sparse
+    from lava.proc.sparse.process import Sparse
 
-    kinds: list[tuple[Any, str]] = [
-        ((DelayDense,), "dense"),
-        ((DelaySparse,), "sparse"),
-        ((Dense,), "dense"),
-        ((Sparse,), "sparse"),
-        ((Conv,), "conv"),
-        ((LIFReset,), "lif_reset"),
-        ((LIFRefractory,), "lif_refractory"),
-        ((TernaryLIF,), "ternary_lif"),
-        ((LearningLIF,), "learning_lif"),
-        ((LIF,), "lif"),
-        ((SigmaDelta,), "sigma_delta"),
-        ((Delta,), "delta"),
-        ((Sigma,), "sigma"),
-        ((source.RingBuffer,), "input"),
+    kinds: list[tuple[Any, str]] = [  # classes before those they derive from
+        (Dense, "dense"),
+        (Sparse, "sparse"),
+        (Conv, "conv"),
+        (LIFReset, "lif_reset"),
+        (LIFRefractory, "lif_refractory"),
+        (TernaryLIF, "ternary_lif"),
+        (LearningLIF, "learning_lif"),
+        (LIF, "lif"),
+        (SigmaDelta, "sigma_delta"),
+        (Delta, "delta"),
+        (Sigma, "sigma"),
+        (source.RingBuffer, "input"),
         ((sink.RingBuffer, sink.Read), "sink"),
     ]
     for classes, kind in kinds:
