@@ -113,7 +113,7 @@ def test_wrong_files_are_refused(tmp_path):
         nm.load_network(path, activity=path)
     with pytest.raises(nm.InputError, match=r"samples .*expected an \.npy or \.npz file"):
         nm.measure_activity(path, path)
-    with pytest.raises(nm.InputError, match=r"activity is measured on \.net, \.onnx, \.py files, got '\.npz'"):
+    with pytest.raises(nm.InputError, match=r"activity is measured on \.net, \.nir, \.onnx, \.py files, got '\.npz'"):
         nm.measure_activity("x.npz")
     with pytest.raises(nm.InputError, match="activity: no layer 'nowhere'"):
         nm.with_activity(nm.load_network(path), {"nowhere": np.ones(2)})

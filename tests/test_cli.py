@@ -246,7 +246,7 @@ def bad_files(folder):
             ["activity 'mine.npz'", "task=profile"],
         ),
         (["network=file", "network.path=mine.npz", "network.input_shape=[1,3]"], ["input_shape is for .onnx files"]),
-        (["task=profile", "samples=s.npy"], ["samples: activity is measured on .net, .onnx, .py files"]),
+        (["task=profile", "samples=s.npy"], ["samples: activity is measured on .net, .nir, .onnx, .py files"]),
         (["samples=s.npy"], ["samples: got 's.npy' with task=optimize", "task=profile"]),
         (["network=file", "network.path=null"], ["network.path: expected the path"]),
         (["network=file", "network.path=mine.npz", "network.activity=0.1"], ["holds its own"]),

@@ -33,7 +33,7 @@ __all__ = [
 ENDINGS = (".npz", ".net", ".nir", ".onnx", ".py")
 
 #: Endings of files on which activity is measured.
-MEASURED = (".net", ".onnx", ".py")
+MEASURED = (".net", ".nir", ".onnx", ".py")
 
 
 def load_network(
@@ -87,13 +87,16 @@ def measure_activity(
     input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
     steps: int | None = None,
+    dt: float | None = None,
 ) -> Activity:
     """Run the network of a file on samples and return the activity of its neurons.
 
-    An ONNX graph runs on onnxruntime, a lava-dl network is simulated, a graph of Lava processes (.py) runs on Lava.
+    An ONNX graph runs on onnxruntime, lava-dl and NIR networks are simulated in fixed point, a graph of Lava processes
+    (.py) runs on Lava.
 
     `samples` is an .npy file (n, ...) for the one input or an .npz file with an array per input name; random samples
     are drawn without it. Spiking networks take samples (n, timesteps, ...), or (n, ...) for `steps` timesteps (32).
+    `dt` is the timestep of NIR graphs in units of their time constants: 1e-4 where any of these is below 1, else 1.
     Save the result with `nm.save_activity`, and give its path to `load_network(activity=...)`.
     """
     path = Path(path)
@@ -109,6 +112,10 @@ def measure_activity(
     given = None if samples is None else load_samples(samples)
     if path.suffix == ".net":
         return measure_net(path, given, steps, seed)
+    if path.suffix == ".nir":
+        from neuromap_moo.readers.nir_activity import measure_nir
+
+        return measure_nir(path, given, steps, seed, dt)
     from neuromap_moo.readers.onnx_activity import measure_onnx
 
     return measure_onnx(path, given, input_shape, seed)

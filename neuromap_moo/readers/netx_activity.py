@@ -9,23 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromap_moo.errors import InputError, whole_number
+from neuromap_moo.errors import InputError
 from neuromap_moo.readers.activity import Activity, digest_of
-from neuromap_moo.readers.netx import Walked, text_of, walk
+from neuromap_moo.readers.netx import text_of, walk
+from neuromap_moo.readers.spike_samples import BATCH, frames_of, spikes_of
 from neuromap_moo.readers.spiking import Delta, Lif, Neurons, Relay, Sigma, SigmaDelta, simulate
-
-#: Timesteps of a sample that has none of its own, and samples that are drawn where none are given.
-STEPS, RANDOM_SAMPLES = 32, 8
-
-#: Share of the inputs that spike, or change, in a timestep of a random sample.
-RANDOM_RATE = 0.2
 
 #: Bits of the fraction in messages and in weights of sigma-delta networks, and by which LIF biases are shifted: what
 #: lava-dl's netx gives Lava. Values and weights of 1.0 are 64 in a file.
 SPIKE_EXP, STATE_EXP, BIAS_EXP, ONE = 6, 6, 6, 64
-
-#: Samples that are simulated side by side.
-BATCH = 16
 
 
 def measure_net(
@@ -41,26 +33,17 @@ def measure_net(
     path = Path(path)
     walked = walk(path)
     layers = [(neurons, _model(where, node, i == 0)) for i, (neurons, where, node) in enumerate(walked.neurons)]
-    spiking = isinstance(layers[0][1], Relay)
-    n_steps = STEPS if steps is None else whole_number("steps", steps, 1)
-    rng = np.random.default_rng(seed)
-    given = _random(layers[0][0].size, n_steps, spiking, rng) if samples is None else _given(path, walked, samples)
-    if given.ndim == 2:
-        given = np.repeat(given[:, None], n_steps, axis=1)
-        if spiking and given.min() >= 0 and given.max() <= 1 and (given != np.rint(given)).any():
-            given = rng.random(given.shape) < given
-    if spiking:
-        given = given != 0
-    elif not np.issubdtype(given.dtype, np.integer):
-        given = np.rint(given * ONE)
-    inputs = given.astype(np.int64)
+    shape, where = walked.outputs[0].shape, f"'{path}'"
+    if isinstance(layers[0][1], Relay):
+        inputs, n_samples = spikes_of(where, shape, samples, steps, seed)
+    else:
+        inputs, n_samples = frames_of(where, shape, samples, steps, seed, ONE)
     counts = np.zeros(walked.assembly.n_neurons)
     for first in range(0, len(inputs), BATCH):
         for sent in simulate(layers, walked.synapses, {0: inputs[first : first + BATCH]}):
             counts += (sent[1:] != 0).sum(axis=1)
     activity = counts / (inputs.shape[0] * inputs.shape[1])
     walked.assembly.pass_on(activity)
-    n_samples = 0 if samples is None else len(inputs)
     return Activity(walked.assembly.by_layer(activity), n_samples, (), digest_of(path))
 
 
@@ -108,32 +91,3 @@ def _bias(where: str, node: Any) -> NDArray[np.int64]:
     if bias.size == 0 or n % bias.size or not np.isfinite(bias).all():
         raise InputError(f"{where}, bias: expected one number for each of {n} neurons or for each channel")
     return np.repeat(bias.astype(np.int64), n // bias.size)
-
-
-def _random(n: int, steps: int, spiking: bool, rng: np.random.Generator) -> NDArray[Any]:
-    """Samples (n, steps, neurons): spikes at a rate, or values from 0 to 1 that change now and then."""
-    changes = rng.random((RANDOM_SAMPLES, steps, n)) < RANDOM_RATE
-    if spiking:
-        return changes
-    values = rng.random((RANDOM_SAMPLES, steps, n))
-    for t in range(1, steps):
-        values[:, t] = np.where(changes[:, t], values[:, t], values[:, t - 1])
-    return values
-
-
-def _given(path: Path, walked: Walked, samples: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    if len(samples) != 1:
-        raise InputError(f"samples: expected one array for the input of '{path}', got {', '.join(samples)}")
-    given = next(iter(samples.values()))
-    shape = walked.outputs[0].shape
-    of_map = given.shape[-len(shape) :] == shape
-    size = walked.outputs[0].size
-    leading = given.shape[: -len(shape)] if of_map else given.shape[:-1]
-    if (not of_map and given.shape[-1:] != (size,)) or not 1 <= len(leading) <= 2 or 0 in given.shape:
-        expected = ", ".join(map(str, shape))
-        raise InputError(
-            f"samples: expected an array (n, timesteps, {expected}) or (n, {expected}) for '{path}', got {given.shape}"
-        )
-    if given.dtype.kind not in "buif" or not np.isfinite(given).all():
-        raise InputError(f"samples: expected finite numbers for '{path}', got {given.dtype}")
-    return given.reshape(*leading, size)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nir
 import numpy as np
+from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.network import Network
@@ -38,6 +39,13 @@ def read_nir(
     mean, spread as in `lognormal_activity`.
     """
     path = Path(path)
+    return read_graph(path, weight_bits).assembly.network(
+        path.stem, activity, activity_sigma, steps_per_inference, seed
+    )
+
+
+def read_graph(path: Path, weight_bits: int = 8) -> Reading:
+    """Read a file; what it describes has its layers and connections."""
     where = f"'{path}'"
     data = read_hdf5(path, "a NIR file (HDF5)")
     try:
@@ -50,9 +58,9 @@ def read_nir(
         raise
     except Exception as error:  # nir checks by assert and raises many kinds
         raise InputError(f"{where}: expected a NIR file, could not read it ({first_line(error)})") from error
-    return _Reading(where, nodes, edges, weight_bits).network(
-        path.stem, activity, activity_sigma, steps_per_inference, seed
-    )
+    reading = Reading(where, nodes, edges, weight_bits)
+    reading.read()
+    return reading
 
 
 def _native(value: Any) -> Any:
@@ -90,7 +98,16 @@ def _flat(graph: Any, prefix: str = "") -> tuple[dict[str, Any], list[tuple[str,
     return nodes, edges
 
 
-class _Reading:
+class Connected(NamedTuple):
+    """What a layer adds up: values of neurons times factors, by a weighted node or pool, or as they are."""
+
+    node: str  #: the weighted node or pool; empty for none
+    source: Tensor  #: in the shape of the node's input
+    factor: NDArray[np.float64]  #: of Scale nodes on the way, in that shape
+    layer: str  #: the node whose neurons take it
+
+
+class Reading:
     """A graph being read: layers first, since cycles go through them, then what connects them."""
 
     def __init__(self, where: str, nodes: dict[str, Any], edges: Sequence[tuple[str, str]], weight_bits: int) -> None:
@@ -106,9 +123,10 @@ class _Reading:
             self.after[a].append(b)
         self.assembly = Assembly(where)
         self.neurons: dict[str, Tensor] = {}  # by node, in the shape of its values
+        self.connected: list[Connected] = []
         self._shapes: dict[str, tuple[int, ...]] = {}
 
-    def network(self, name: str, activity: float, sigma: float, steps: int, seed: int) -> Network:
+    def read(self) -> None:
         """Make all layers, then connect them."""
         made = [node for node in self._in_order() if self._is_layer(node)]
         for node in made:
@@ -124,8 +142,7 @@ class _Reading:
                 for source in self.before[node]:
                     self._connect_neurons(source, node)
             elif self.kind[node] != "Input":
-                self._connect(node, self.neurons[node])
-        return self.assembly.network(name, activity, sigma, steps, seed)
+                self._connect(node, node)
 
     def _in_order(self) -> list[str]:
         """All nodes, from the inputs on."""
@@ -172,7 +189,7 @@ class _Reading:
         elif kind in MATRICES:
             found = np.shape(self._weights(name))[:-1]
         elif kind in CONVOLUTIONS or kind in POOLS:
-            found = self._window(name)[0]
+            found = self.window(name)[0]
         elif kind == "Flatten":
             found = self._flattened(node, self._shape_before(name))
         else:
@@ -201,7 +218,7 @@ class _Reading:
             raise InputError(f"{self.where}, node '{name}': its weights hold NaN or infinity")
         return weights
 
-    def _window(self, name: str) -> tuple[tuple[int, ...], dict[str, Any]]:
+    def window(self, name: str) -> tuple[tuple[int, ...], dict[str, Any]]:
         """Output shape and geometry of a convolution or pool."""
         node, kind, before = self.nodes[name], self.kind[name], self._shape_before(name)
         where = f"{self.where}, node '{name}' ({kind})"
@@ -246,20 +263,24 @@ class _Reading:
         }
         return (channels, *sizes), geometry
 
-    def _values(self, name: str, path: tuple[str, ...] = ()) -> list[Tensor]:
-        """Neurons whose values a node passes on; several are added up."""
+    def _values(self, name: str, path: tuple[str, ...] = ()) -> list[tuple[Tensor, NDArray[np.float64]]]:
+        """Neurons whose values a node passes on, and what Scale nodes multiply these by; several are added up."""
         if name in self.neurons:
-            return [self.neurons[name]]
+            return [(self.neurons[name], np.ones(()))]
         if name in path:
             raise InputError(f"{self.where}, node '{name}': expected neurons on the cycle it is on, found none")
         shape = self.shape(name)
-        sources = [v for source in self.before[name] for v in self._values(source, (*path, name))]
-        for v in sources:
+        found = []
+        for v, factor in (x for source in self.before[name] for x in self._values(source, (*path, name))):
             if v.size != prod(shape):
                 raise InputError(
                     f"{self.where}, node '{name}': expected {prod(shape)} values of shape {shape}, got {v.shape}"
                 )
-        return [v.reshape(shape) for v in sources]
+            factor = np.broadcast_to(factor, v.shape).reshape(shape)
+            if self.kind[name] == "Scale":
+                factor = factor * np.asarray(self.nodes[name].scale, dtype=np.float64)
+            found.append((v.reshape(shape), factor))
+        return found
 
     def _connect_neurons(self, source: str, node: str) -> None:
         """Connect one of the nodes before a population of neurons to it."""
@@ -270,26 +291,27 @@ class _Reading:
                 f"node '{source}' makes {self.shape(source)}"
             )
         if self.kind[source] in (*MATRICES, *CONVOLUTIONS) and self._feeds_neurons(source):
-            self._connect(source, target)
+            self._connect(source, node)
             return
-        for values in self._values(source):
+        for values, factor in self._values(source):
             self.assembly.connect_each(values.ravel(), target.ravel(), UNIT_BITS)
+            self.connected.append(Connected("", values, factor, node))
 
-    def _connect(self, node: str, target: Tensor) -> None:
+    def _connect(self, node: str, layer: str) -> None:
         """Connect what comes before a weighted node or pool to the neurons that take its sums."""
-        kind = self.kind[node]
-        for source in self.before[node]:
-            for values in self._values(source):
-                if kind in MATRICES:
-                    weights = self._weights(node)
-                    if values.size != weights.shape[1]:
-                        raise InputError(
-                            f"{self.where}, node '{node}': expected {weights.shape[1]} values for weights "
-                            f"{weights.shape}, got {values.shape}"
-                        )
-                    self.assembly.connect_matrix(values.ravel(), target.ravel(), self.weight_bits, weights.T, False)
-                    continue
-                shape, geometry = self._window(node)
-                bits = UNIT_BITS if kind in POOLS else self.weight_bits
-                maps = [(s[0], 1, s[1]) if len(s) == 2 else s for s in (values.shape, shape)]
-                self.assembly.connect_convolution(values.reshape(maps[0]), target.ravel(), bits, maps[1], **geometry)
+        kind, target = self.kind[node], self.neurons[layer]
+        for values, factor in (x for source in self.before[node] for x in self._values(source)):
+            self.connected.append(Connected(node, values, factor, layer))
+            if kind in MATRICES:
+                weights = self._weights(node)
+                if values.size != weights.shape[1]:
+                    raise InputError(
+                        f"{self.where}, node '{node}': expected {weights.shape[1]} values for weights "
+                        f"{weights.shape}, got {values.shape}"
+                    )
+                self.assembly.connect_matrix(values.ravel(), target.ravel(), self.weight_bits, weights.T, False)
+                continue
+            shape, geometry = self.window(node)
+            bits = UNIT_BITS if kind in POOLS else self.weight_bits
+            maps = [(s[0], 1, s[1]) if len(s) == 2 else s for s in (values.shape, shape)]
+            self.assembly.connect_convolution(values.reshape(maps[0]), target.ravel(), bits, maps[1], **geometry)

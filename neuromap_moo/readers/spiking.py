@@ -89,12 +89,12 @@ class Lif:
     """Current-based leaky integrate-and-fire neurons, Lava's PyLifModelBitAcc.
 
     Decays in 4096ths, one more than given for the current; the threshold is shifted by 6 bits; `bias` is added as it is
-    (mantissa times 2^exponent).
+    (mantissa times 2^exponent). Each may be one number or one per neuron.
     """
 
-    vth: int
-    du: int
-    dv: int
+    vth: IntArray | int
+    du: IntArray | int
+    dv: IntArray | int
     bias: IntArray | int = 0
 
     def start(self, n: int, batch: int) -> dict[str, IntArray]:
@@ -104,10 +104,10 @@ class Lif:
     def step(self, state: dict[str, IntArray], a_in: IntArray) -> IntArray:
         """Decay, add, wrap the current and clip the voltage at 24 bits, fire above the threshold, reset to 0."""
         limit = 2 ** (STATE_BITS - 1)
-        u = _wrapped(_decayed(state["u"], self.du + 1) + _wrapped(a_in << ALIGN_BITS, 32), 32)
+        u = _wrapped(_decayed(state["u"], _by_neuron(self.du) + 1) + _wrapped(a_in << ALIGN_BITS, 32), 32)
         u = np.where(u > limit, u - 2 * limit, np.where(u <= -limit, u + 2 * limit, u))
-        v = np.clip(_decayed(state["v"], self.dv) + u + _by_neuron(self.bias), 1 - limit, limit - 1)
-        fires = v > (self.vth << ALIGN_BITS)
+        v = np.clip(_decayed(state["v"], _by_neuron(self.dv)) + u + _by_neuron(self.bias), 1 - limit, limit - 1)
+        fires = v > (_by_neuron(self.vth) << ALIGN_BITS)
         state["u"], state["v"] = u, np.where(fires, 0, v)
         return np.asarray(fires, dtype=np.int64)
 
@@ -211,7 +211,7 @@ def _changes(state: dict[str, IntArray], act: IntArray, vth: int) -> IntArray:
     return sent
 
 
-def _decayed(x: IntArray, decay: int) -> IntArray:
+def _decayed(x: IntArray, decay: IntArray) -> IntArray:
     """Towards zero, also when bits are lost."""
     scaled = x * (2**DECAY_BITS - decay)
     return np.asarray(np.sign(scaled) * (np.abs(scaled) >> DECAY_BITS))
