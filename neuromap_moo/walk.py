@@ -423,6 +423,7 @@ def walk(
                         new_cost += top_cost(top, step_cost[chips], barrier_s[chips], mesh_s, peak)
                     if unsaved and new_cost > cost_now:
                         best_place[:] = place
+                        best = cost_now  # a run of exchanges may have gone lower before its end
                         unsaved = False
                     cost_now = new_cost
                     n_chips = chips
