@@ -31,9 +31,11 @@ from tqdm import tqdm
 from neuromap_moo import plotting, report
 from neuromap_moo.constraints import Constraints
 from neuromap_moo.errors import InputError, did_you_mean
-from neuromap_moo.evaluate import Evaluator
+from neuromap_moo.evaluate import Evaluator, Measuring
+from neuromap_moo.evaluate.boards import DeviceError
 from neuromap_moo.evaluate.calibrate import calibrate, load_measurements
 from neuromap_moo.evaluate.choice import evaluator_for
+from neuromap_moo.evaluate.device import DeviceEvaluator
 from neuromap_moo.files import config_folder
 from neuromap_moo.front import Front, reductions, save_columns, save_table
 from neuromap_moo.mapping import check, save_mappings
@@ -86,7 +88,7 @@ def main() -> None:
             _job(config)
         except BrokenPipeError:  # the reader of the table has seen enough; every file is written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (InputError, OmegaConfBaseException, OSError, MemoryError) as error:
+        except (InputError, OmegaConfBaseException, OSError, MemoryError, DeviceError) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # perhaps in another process; Hydra then says which job it was
             refused.append(error)
@@ -103,6 +105,9 @@ def main() -> None:
     except OSError as error:
         where = f"'{error.filename}': " if error.filename else ""
         _fail(f"{where}{error.strerror or error}; free it or choose another path")
+    except DeviceError as error:
+        _say(f"neuromap_moo: {error}; the same command goes on where this one ended")
+        sys.exit(FAILED)
     except MemoryError as error:
         _fail(f"not enough memory ({error}); take a smaller network, system or population")
     except KeyboardInterrupt:
@@ -128,9 +133,9 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
     algorithm = str(settings.algorithm.get("name"))
     check_algorithm(algorithm, options)
     _say(f"preparing {settings.name} (the first run on a machine also compiles, for about 15 s)")
-    problem = _problem(settings)
-    network, system = cast(Network, problem.network), problem.system  # a command line makes no core graphs
     folder = _folder(settings)
+    problem = _problem(settings, folder)
+    network, system = cast(Network, problem.network), problem.system  # a command line makes no core graphs
     fingerprint = fingerprint_of(problem, algorithm, options, settings.budget, settings.seed, settings.keep_evaluations)
     with _alone_in(folder):
         resumes = open_folder(folder, settings.overwrite, fingerprint)
@@ -139,7 +144,7 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
         size = f"{len(network.layers)} layers, {network.n_neurons} neurons, {network.n_synapses} synapses"
         _say(f"{settings.name}: {size}; {cores}")
         _say(f"{'resuming' if resumes else 'searching'} with {algorithm}, seed {settings.seed}, in '{folder}'")
-        with _progress(problem, settings.budget) as on_generation, _interruptible() as stopped:
+        with _progress(problem, settings.budget) as on_generation, _interruptible() as stopped, _let_go(problem):
             run = search(
                 problem,
                 algorithm,
@@ -166,13 +171,16 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
         raise KeyboardInterrupt
 
 
-def _problem(settings: Settings) -> MappingProblem:
-    config = settings.network
+def _problem(settings: Settings, folder: Path) -> MappingProblem:
+    """Make the problem; what its evaluator writes goes into the run folder."""
+    config, evaluator = settings.network, dict(settings.evaluator)
+    if evaluator.get("name") == DeviceEvaluator.name:
+        evaluator["folder"] = str(folder)
     if config.get("type") == "file" and not has_activity(config) and "network.activity" not in _given():
         _say(f"activity: '{config.get('path')}' holds none; a mean of {config.get('activity')} per neuron is assumed")
     system = build_system(settings.system)
     network = _network(config, system)
-    return MappingProblem(network, system, settings.objectives, settings.evaluator, settings.constraints)
+    return MappingProblem(network, system, settings.objectives, evaluator, settings.constraints)
 
 
 def _network(config: Mapping[str, Any], system: System) -> Network:
@@ -196,7 +204,8 @@ def _as_in_run(settings: Settings, resolved: dict[str, Any]) -> tuple[Settings, 
         raise InputError(f"'{source / PROVENANCE}': expected the provenance.json of a run, it has no configuration")
     _as_it_was({"constraints": None, **earlier}, resolved)
     settings = Settings.of(resolved)
-    problem, folder = _problem(settings), _folder(settings)
+    folder = _folder(settings)
+    problem = _problem(settings, folder)
     if folder.resolve() == source.resolve():
         raise InputError(f"output '{folder}': is the run itself; choose another output")
     return settings, problem, source, folder
@@ -204,6 +213,13 @@ def _as_in_run(settings: Settings, resolved: dict[str, Any]) -> tuple[Settings, 
 
 def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
     settings, problem, source, folder = _as_in_run(settings, resolved)
+    with _let_go(problem):
+        _evaluate_in(settings, resolved, problem, source, folder)
+
+
+def _evaluate_in(
+    settings: Settings, resolved: dict[str, Any], problem: MappingProblem, source: Path, folder: Path
+) -> None:
     result = rescore(problem, source)
     open_folder(folder, settings.overwrite)
     save_table(folder / "evaluated.csv", result.scored, extra={"non_dominated": result.non_dominated})
@@ -235,7 +251,8 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
 
 
 def _sample(settings: Settings, resolved: dict[str, Any]) -> None:
-    problem, folder = _problem(settings), _folder(settings)
+    folder = _folder(settings)
+    problem = _problem(settings, folder)
     open_folder(folder, settings.overwrite)
     varied = varied_mappings(problem, settings.mappings, np.random.default_rng(settings.seed))
     sample = front_of(problem, tuple(varied.values()), tuple(varied))
@@ -422,6 +439,16 @@ def _interruptible() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _let_go(problem: MappingProblem) -> Iterator[None]:
+    """Let an evaluator that holds boards go of them at the end."""
+    try:
+        yield
+    finally:
+        if isinstance(problem.evaluator, Measuring):
+            problem.evaluator.close()
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Front:
 
     def best(self, objective: str) -> int:
         """Index of the best mapping in one metric column; the first of equals."""
-        return int(minimised(self.table, (objective,))[:, 0].argmin())
+        return int(np.nanargmin(minimised(self.table, (objective,))[:, 0]))  # nan where it could not be measured
 
     @property
     def knee(self) -> int:

@@ -237,18 +237,20 @@ def save_mappings(
     path: str | os.PathLike[str], mappings: MappingABC[str, Mapping], network: Network | CoreGraph, system: System
 ) -> None:
     """Write mappings by id with the digests of the network and the system they belong to."""
-    entries = [
-        {
-            "id": name,
-            "cores_per_layer": m.cores_per_layer,
-            "slices": _slices(m, network),
-            "core_of_slice": m.core_of_slice,
-        }
-        for name, m in mappings.items()
-    ]
+    entries = [entry_of(name, mapping, network) for name, mapping in mappings.items()]
     head = json.dumps({"schema": SCHEMA, "network": network.digest, "system": system.digest, **_numbering(network)})
     with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as f:
         f.write(head[:-1] + ', "mappings": [\n' + ",\n".join(json.dumps(e) for e in entries) + "\n]}\n")
+
+
+def entry_of(name: str, mapping: Mapping, network: Network | CoreGraph) -> dict[str, Any]:
+    """Return what mappings.json says of one mapping."""
+    return {
+        "id": name,
+        "cores_per_layer": mapping.cores_per_layer,
+        "slices": _slices(mapping, network),
+        "core_of_slice": mapping.core_of_slice,
+    }
 
 
 def _numbering(network: Network | CoreGraph) -> dict[str, Any]:

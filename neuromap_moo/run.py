@@ -21,8 +21,9 @@ import yaml
 from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError
-from neuromap_moo.evaluate import MAXIMISED, minimised
+from neuromap_moo.evaluate import MAXIMISED, Measuring, minimised
 from neuromap_moo.evaluate.calibrate import PREDICTED, Calibration, Fitted
+from neuromap_moo.evaluate.device import FOLDER, STORE
 from neuromap_moo.files import TEMPORARY, whole_file
 from neuromap_moo.front import Front, load_table, reductions, save_table
 from neuromap_moo.mapping import Mapping as CoreMapping
@@ -87,6 +88,8 @@ class Run:
     ended: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
     evaluated: Mapping[str, NDArray[Any]] | None = None
+    #: Of an evaluator that measures: what became of all attempts.
+    measurements: Mapping[str, Any] = field(default_factory=dict)
 
     def history_of(self, column: str) -> NDArray[np.float64]:
         """One column of the history, (generations,)."""
@@ -127,6 +130,7 @@ class Run:
             "reference_point": self.reference_point,
             "hypervolume": self.hypervolume,
             "best": reductions(self.front, self.baselines),
+            **({"measurements": self.measurements} if self.measurements else {}),
         }
 
 
@@ -193,6 +197,7 @@ def search(
         seconds=result.seconds,
         ended=result.ended,
         evaluated=result.evaluated,
+        measurements=problem.evaluator.summary() if isinstance(problem.evaluator, Measuring) else {},
     )
 
 
@@ -204,7 +209,7 @@ def front_of(problem: MappingProblem, mappings: tuple[CoreMapping, ...], ids: tu
 
 def with_robustness(problem: MappingProblem, front: Front, n_samples: int, seed: int) -> Front:
     """Return the front with a column `robustness`, unless there are no samples."""
-    if n_samples == 0:
+    if n_samples == 0 or isinstance(problem.evaluator, Measuring):  # the model's constants then are not what is known
         return front
     share = robustness(problem, stack(front.mappings), n_samples, np.random.default_rng(seed))
     return replace(front, table={**front.table, ROBUSTNESS: share})
@@ -277,7 +282,7 @@ def open_folder(folder: Path, overwrite: bool, fingerprint: str = "") -> bool:
         raise InputError(
             f"output '{folder}': holds a finished run; choose another output or replace it with overwrite=true"
         )
-    elif any(not name.startswith(".") for name in found):
+    elif any(not name.startswith((".", STORE, FOLDER)) for name in found):
         raise InputError(f"output '{folder}': expected a new or empty folder or a run's, it holds other files")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError, did_you_mean
-from neuromap_moo.mapping import MappingBatch
+from neuromap_moo.mapping import Mapping, MappingBatch
 
 #: Metrics of n mappings by column name, each (n,): float64, int64 for `cores_used` and `chips_used`, str for
 #: `bottleneck`.
@@ -62,6 +62,33 @@ class Evaluator(Protocol):
 
     def evaluate(self, mappings: MappingBatch) -> Metrics:
         """Return every column of COLUMNS for n mappings, (n,) each; further numeric columns of its own may follow."""
+        ...
+
+
+@runtime_checkable
+class Measuring(Evaluator, Protocol):
+    """An evaluator whose values scatter and cost time: a mapping has nan where it could not be measured.
+
+    Beside COLUMNS it has `latency_ci95_s` and `energy_ci95_j`, half of the 95 % intervals, and `attempts`.
+    """
+
+    confirm: int  #: attempts at each mapping of the front that a search ends with
+    should_stop: Callable[[], bool]  #: asked while it measures; true leaves the rest unmeasured
+
+    def known(self, mappings: MappingBatch) -> Metrics:
+        """Return the columns as `evaluate` does, of what was measured already."""
+        ...
+
+    def again(self, mappings: Sequence[Mapping], attempts: int) -> None:
+        """Measure mappings until there are so many attempts at each."""
+        ...
+
+    def summary(self) -> dict[str, object]:
+        """Return what is worth knowing of the measurements."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what measures."""
         ...
 
 

@@ -9,13 +9,19 @@ from typing import Any
 from neuromap_moo.errors import InputError, did_you_mean
 from neuromap_moo.evaluate import Evaluator
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
+from neuromap_moo.evaluate.device import DeviceEvaluator
 from neuromap_moo.evaluate.packet import PacketEvaluator
 from neuromap_moo.evaluate.sanafe import SanafeEvaluator
 from neuromap_moo.partition import AnyPartitioner
 from neuromap_moo.system import System
 
 #: Each takes a partitioner, a system and its own options.
-EVALUATORS: dict[str, Any] = {"analytic": AnalyticEvaluator, "packet": PacketEvaluator, "sanafe": SanafeEvaluator}
+EVALUATORS: dict[str, Any] = {
+    "analytic": AnalyticEvaluator,
+    "packet": PacketEvaluator,
+    "sanafe": SanafeEvaluator,
+    "device": DeviceEvaluator,
+}
 
 
 def evaluator_for(

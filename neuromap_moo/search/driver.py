@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 import time
 from collections.abc import Callable, Mapping
@@ -19,12 +20,13 @@ from pymoo.core.algorithm import Algorithm
 from pymoo.core.termination import NoTermination
 
 from neuromap_moo.errors import InputError, finite_number, whole_number
-from neuromap_moo.evaluate import MAXIMISED
+from neuromap_moo.evaluate import MAXIMISED, Measuring
 from neuromap_moo.files import whole_file
 from neuromap_moo.mapping import Mapping as CoreMapping
 from neuromap_moo.search.algorithms import make_algorithm, variation_of
 from neuromap_moo.search.encoding import Genomes
 from neuromap_moo.search.local import Aim, advance, start_run
+from neuromap_moo.search.measured import AGAIN_SHARE, confirm, known, settle
 from neuromap_moo.search.operators import DRAWN, MOVES, NOBODY, cross_blocks, cross_layers, mutate
 from neuromap_moo.search.problem import MappingProblem
 
@@ -34,6 +36,9 @@ CHECKPOINT_SECONDS = 2.0
 #: Objectives are compared at this many significant digits: mirrored placements differ by rounding alone, and must
 #: neither dominate each other nor fill the front.
 SIGNIFICANT_DIGITS = 12
+
+#: What algorithms are told of a mapping that could not be measured, in units of the reference point.
+FAILED = 10.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,10 @@ class SearchState:
     seconds: float = 0.0
     history: list[tuple[float, ...]] = field(default_factory=list)
     kept: list[tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.float64]]] = field(default_factory=list)
+    #: Where objectives are measured: all genotypes that could be, and what made them. Later attempts may change the
+    #: front, which is then taken from these.
+    measured_X: Genomes = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
+    measured_made_by: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
     ended: str = ""  #: why the search ended; empty while it has not
 
 
@@ -128,28 +137,37 @@ def search_mappings(
             np.empty((0, len(DRAWN)), dtype=np.int64),
         )
         state.algorithm.setup(problem, termination=NoTermination(), seed=seed)
+    measures = isinstance(problem.evaluator, Measuring)
+    if isinstance(problem.evaluator, Measuring) and should_stop is not None:
+        problem.evaluator.should_stop = should_stop
     _warm_up(problem)
     started = time.perf_counter() - state.seconds
     last_checkpoint = float("-inf")
     while not state.ended:
-        _advance(problem, state, budget, keep_evaluations)
+        whole = _advance(problem, state, budget, keep_evaluations)
+        if not len(state.archive_F):
+            raise KeyboardInterrupt  # stopped before anything was measured
         state.seconds = time.perf_counter() - started
         reached = (problem.hypervolume(state.archive_F), *_best(problem, state.archive_F))
         state.history.append((state.evaluations, state.seconds, *reached, *_extras(problem, state.algorithm).values()))
-        if state.evaluations == budget.evaluations:
+        if not whole:
+            pass  # measurements were broken off; the last checkpoint stands, and asks for them again
+        elif state.evaluations == budget.evaluations:
             state.ended = "evaluations"
         elif budget.seconds is not None and state.seconds >= budget.seconds:
             state.ended = "seconds"
         if on_generation is not None:
             on_generation(state)
         stop = not state.ended and should_stop is not None and should_stop()
-        if checkpoint is not None and (
-            stop or state.ended or time.perf_counter() - last_checkpoint > CHECKPOINT_SECONDS
-        ):
+        due = stop or state.ended or measures or time.perf_counter() - last_checkpoint > CHECKPOINT_SECONDS
+        if checkpoint is not None and whole and due:
             save_checkpoint(checkpoint, state, fingerprint)
             last_checkpoint = time.perf_counter()
         if stop:
             break
+    if state.ended and len(state.measured_X):
+        confirm(problem, state.measured_X)
+        _take_front(problem, state)
     return _result(problem, state, keep_evaluations)
 
 
@@ -241,37 +259,87 @@ def load_checkpoint(path: Path, fingerprint: str) -> SearchState:
     return state
 
 
-def _advance(problem: MappingProblem, state: SearchState, budget: Budget, keep_evaluations: bool) -> None:
+def _advance(problem: MappingProblem, state: SearchState, budget: Budget, keep_evaluations: bool) -> bool:
+    """Search for a generation; false where its measurements were broken off, and the algorithm was not told of it."""
     asked = state.algorithm.ask()
     if asked is None or len(asked) == 0:
         state.ended = "exhausted"  # no mapping can be made that is not in the population already
-        return
+        return True
     if budget.evaluations is not None:
         asked = asked[: budget.evaluations - state.evaluations]
     state.algorithm.evaluator.eval(problem, asked)
     X, F = asked.get("X").astype(np.int64), asked.get("F")
-    if not np.isfinite(F).all():
-        raise InputError(
-            f"objectives {list(problem.objectives)}: a mapping has {F[~np.isfinite(F).all(axis=1)][0]}; a search needs "
-            "finite values (are all costs of the system zero?)"
-        )
-    state.evaluations += len(X)
     labels = np.array([[member.data.get(kind, NOBODY) for kind in DRAWN] for member in asked])
-    all_F = np.concatenate([state.archive_F, F])
-    keep = non_dominated_rows(all_F)
-    state.archive_F = all_F[keep]
-    state.archive_X = np.concatenate([state.archive_X, X])[keep]
-    state.archive_made_by = np.concatenate([state.archive_made_by, labels])[keep]
-    variation = variation_of(state.algorithm)
-    if variation is not None:
-        variation.learn(state.archive_X, state.archive_F, state.archive_made_by)
+    state.evaluations += len(X)
+    whole = True
+    if isinstance(problem.evaluator, Measuring):
+        F, whole = _take_measured(problem, state, X, labels, budget)
+    else:
+        if not np.isfinite(F).all():
+            raise InputError(
+                f"objectives {list(problem.objectives)}: a mapping has {F[~np.isfinite(F).all(axis=1)][0]}; a search "
+                "needs finite values (are all costs of the system zero?)"
+            )
+        all_F = np.concatenate([state.archive_F, F])
+        keep = non_dominated_rows(all_F)
+        state.archive_F = all_F[keep]
+        state.archive_X = np.concatenate([state.archive_X, X])[keep]
+        state.archive_made_by = np.concatenate([state.archive_made_by, labels])[keep]
     if keep_evaluations:
         batch = problem.encoding.decode(X)
         placed = batch.core_of_slice[batch.core_of_slice >= 0]
         state.kept.append((batch.cores_per_layer.astype(np.int16), placed.astype(np.int16), F))
+    if not whole:
+        return False
+    variation = variation_of(state.algorithm)
+    if variation is not None:
+        variation.learn(state.archive_X, state.archive_F, state.archive_made_by)
     # Seconds and joules are tiny numbers, and pymoo's NSGA-III takes spans under 1e-6 for zero.
-    asked.set("F", problem.normalised(F))
+    asked.set("F", _told(problem, F))
     state.algorithm.tell(infills=asked)
+    return True
+
+
+def _take_measured(
+    problem: MappingProblem, state: SearchState, X: Genomes, labels: NDArray[np.int64], budget: Budget
+) -> tuple[NDArray[np.float64], bool]:
+    """Add measured genotypes, measure again where the front depends on it, and take the front anew.
+
+    Returns minimised objectives (n, m), nan for mappings that could not be measured, and whether all was done.
+    """
+    if not len(state.measured_X):
+        state.measured_X, state.measured_made_by = X[:0], labels[:0]
+    worked = np.isfinite(known(problem, X)[0]).all(axis=1)
+    state.measured_X = np.concatenate([state.measured_X, X[worked]])
+    state.measured_made_by = np.concatenate([state.measured_made_by, labels[worked]])
+    stopped = problem.evaluator.should_stop()  # type: ignore[attr-defined]
+    if not stopped and worked.any():
+        allowed = math.ceil(AGAIN_SHARE * len(X))
+        if budget.evaluations is not None:
+            allowed = min(allowed, budget.evaluations - state.evaluations)
+        state.evaluations += settle(problem, state.measured_X, allowed)
+        stopped = problem.evaluator.should_stop()  # type: ignore[attr-defined]
+    if len(state.measured_X):
+        _take_front(problem, state)
+    population = state.algorithm.pop
+    if not stopped and population is not None and len(population):
+        population.set("F", _told(problem, known(problem, population.get("X").astype(np.int64))[0]))
+    return known(problem, X)[0], not stopped
+
+
+def _take_front(problem: MappingProblem, state: SearchState) -> None:
+    """Take the archive from all that was measured."""
+    F = known(problem, state.measured_X)[0]
+    keep = non_dominated_rows(F)
+    state.archive_F = F[keep]
+    state.archive_X, state.archive_made_by = state.measured_X[keep], state.measured_made_by[keep]
+
+
+def _told(problem: MappingProblem, F: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Objectives as an algorithm is told them: in units of the reference point, FAILED where there are none."""
+    told = problem.normalised(F)
+    told[~np.isfinite(told).all(axis=1)] = FAILED
+    return told
 
 
 def _best(problem: MappingProblem, F: NDArray[np.float64]) -> list[float]:

@@ -16,7 +16,7 @@ from pymoo.core.problem import Problem
 from neuromap_moo import heuristics
 from neuromap_moo.constraints import Constraints
 from neuromap_moo.errors import InputError
-from neuromap_moo.evaluate import Evaluator, Metrics, check_objectives, minimised
+from neuromap_moo.evaluate import Evaluator, Measuring, Metrics, check_objectives, minimised
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.evaluate.choice import evaluator_for
 from neuromap_moo.evaluate.packet import PacketEvaluator
@@ -163,7 +163,7 @@ class MappingProblem(Problem):
         made = heuristics.constructive(self.partitioner, self.system)
         named = {name: self._bent(baseline) for name, baseline in made.items()}
         balanced = self.balanced
-        F = minimised(self.evaluate_mappings(balanced), self.objectives)
+        F = self._judged(balanced)
         for i, name in enumerate(self.objectives):
             best = self._balanced[int(F[:, i].argmin())]
             text = f"best {name} of {len(balanced)} balanced mappings"
@@ -171,13 +171,20 @@ class MappingProblem(Problem):
         drawn = heuristics.vendor_orders(self.partitioner, self.system, np.random.default_rng(LAYER_ORDER_SEED))
         cut_note = made["vendor_default"].note
         orders = [self._bent(Baseline(mapping, cut_note)) for mapping in drawn]
-        F = minimised(self.evaluate_mappings([b.mapping for b in orders]), self.objectives)
+        F = self._judged([b.mapping for b in orders])
         rank = np.lexsort(F.T[::-1])
         for which, place in (("min", 0), ("median", (len(rank) - 1) // 2), ("max", len(rank) - 1)):
             text = f"{which} {self.objectives[0]} of {len(rank)} random layer orders"
             mapping, note = orders[rank[place]]
             named[f"vendor_order_{which}"] = Baseline(mapping, f"{text}; {note}" if note else text)
         return named
+
+    def _judged(self, mappings: Sequence[Mapping]) -> NDArray[np.float64]:
+        """Minimised objectives (n, m) by which baselines are chosen: the model's where others cost measurements."""
+        if isinstance(self.evaluator, Measuring):
+            metrics = AnalyticEvaluator(self.partitioner, self.system).evaluate(stack(mappings))
+            return minimised(metrics, self.objectives)
+        return minimised(self.evaluate_mappings(mappings), self.objectives)
 
     @cached_property
     def reference_point(self) -> NDArray[np.float64]:
@@ -187,6 +194,8 @@ class MappingProblem(Problem):
         """
         named = self.named_baselines
         F = minimised(self.evaluate_mappings([b.mapping for b in named.values()]), self.objectives)
+        if isinstance(self.evaluator, Measuring):
+            F = self._measured_baselines(F)
         if not np.isfinite(F).all():
             raise InputError(
                 f"objectives {list(self.objectives)}: baselines have {F.max(axis=0)}; an objective without a finite "
@@ -198,6 +207,17 @@ class MappingProblem(Problem):
         ]
         point = np.maximum(*worse)
         return np.where(point != 0, point, 1.0)
+
+    def _measured_baselines(self, F: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the rows of baselines that could be measured; the first is vendor_default's."""
+        if self.evaluator.should_stop():  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        if not np.isfinite(F[0]).all():
+            raise InputError(
+                f"objectives {list(self.objectives)}: vendor_default could not be measured; all is compared with it, "
+                "look into the workers' logs and task=measurements"
+            )
+        return F[np.isfinite(F).all(axis=1)]
 
     def normalised(self, F: NDArray[np.float64]) -> NDArray[np.float64]:
         """Objectives (n, m) in units of the reference point: it becomes (1, ..., 1); a minimised zero stays 0."""

@@ -1,0 +1,86 @@
+"""What a search does with objectives that were measured: more attempts where the front depends on them.
+
+After the confidence-based dynamic resampling of Syberfeldt, Ng, John and Moore, European Journal of Operational
+Research 204(3), 2010: two mappings are compared with confidence or measured again, within an allowance.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromap_moo.evaluate import Metrics, minimised
+from neuromap_moo.evaluate.noise import CONFIDENCE_Z
+from neuromap_moo.search.encoding import Genomes
+
+AGAIN_SHARE = 0.2  #: of the mappings measured in a generation: so many further attempts at most
+MOST_ATTEMPTS = 5  # at one mapping, before the front is confirmed
+CONFIRM_ROUNDS = 5  # until the front of the mappings confirmed is the one that was
+
+#: Columns that scatter, and the one with half of their 95 % interval.
+INTERVALS = {
+    "latency_s": "latency_ci95_s",
+    "step_time_s": "latency_ci95_s",
+    "throughput_hz": "latency_ci95_s",
+    "energy_j": "energy_ci95_j",
+}
+
+
+def known(problem: Any, X: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return minimised objectives (n, m), their standard errors (n, m) and attempts (n,) of genotypes, from the store.
+
+    Rows of mappings that could not be measured are nan.
+    """
+    metrics: Metrics = problem.evaluator.known(problem.encoding.decode(X))
+    F = minimised(metrics, problem.objectives)
+    errors = np.zeros_like(F)
+    for i, name in enumerate(problem.objectives):
+        if name in INTERVALS:
+            measured = metrics["latency_s" if INTERVALS[name].startswith("latency") else "energy_j"]
+            errors[:, i] = np.abs(F[:, i]) * metrics[INTERVALS[name]] / measured / CONFIDENCE_Z
+    F[~np.isfinite(F).all(axis=1)] = np.nan
+    return F, errors, metrics["attempts"]
+
+
+def undecided(F: NDArray[np.float64], errors: NDArray[np.float64], attempts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the mappings, in the order of urgency, of which it is not sure whether they belong to the front.
+
+    A pair with a member of the front is undecided where neither dominance nor its absence is certain: no objectives are
+    better for sure in one and worse in another, nor are all of them better, or worse, for sure. Of a pair the one with
+    fewer attempts is named, members of the front first, then those with fewest attempts.
+    """
+    front = np.flatnonzero(moocore.is_nondominated(F, keep_weakly=False))
+    difference = F[front][:, None] - F[None]
+    slack = CONFIDENCE_Z * np.hypot(errors[front][:, None], errors[None])
+    better, worse = difference < -slack, difference > slack
+    decided = (better.any(axis=2) & worse.any(axis=2)) | better.all(axis=2) | worse.all(axis=2)
+    a, b = np.nonzero(~decided)
+    a, b = front[a[front[a] != b]], b[front[a] != b]
+    named = np.unique(np.where(attempts[a] <= attempts[b], a, b))
+    named = named[attempts[named] < MOST_ATTEMPTS]
+    order = np.lexsort((named, attempts[named], ~np.isin(named, front)))
+    return np.asarray(named[order])
+
+
+def settle(problem: Any, X: Genomes, allowed: int) -> int:
+    """Measure undecided mappings among `X` (n, V) once more, at most `allowed` of them; return how many."""
+    F, errors, attempts = known(problem, X)
+    rows = undecided(F, errors, attempts)[:allowed]
+    for n in np.unique(attempts[rows]).tolist():
+        again = rows[attempts[rows] == n]
+        problem.evaluator.again(problem.encoding.decode(X[again]).unstack(), n + 1)
+    return int(rows.size)
+
+
+def confirm(problem: Any, X: Genomes) -> None:
+    """Measure the front among `X` until each of its members has as many attempts as the evaluator asks for."""
+    for _ in range(CONFIRM_ROUNDS):
+        F, _, attempts = known(problem, X)
+        front = moocore.is_nondominated(F, keep_weakly=False)
+        few = front & (attempts < problem.evaluator.confirm)
+        if not few.any() or problem.evaluator.should_stop():
+            return
+        problem.evaluator.again(problem.encoding.decode(X[few]).unstack(), problem.evaluator.confirm)
