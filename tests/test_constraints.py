@@ -15,7 +15,8 @@ from test_cli import SMALL, call
 
 import neuromap_moo as nm
 from neuromap_moo.search import search_mappings
-from neuromap_moo.search.driver import Budget, non_dominated_rows
+from neuromap_moo.search.driver import Budget
+from neuromap_moo.search.generation import non_dominated_rows
 from neuromap_moo.search.local import Aim, advance, start_run
 from neuromap_moo.search.operators import MOVES, cross_blocks, cross_layers, mutate
 

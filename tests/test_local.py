@@ -21,7 +21,7 @@ from neuromap_moo.heuristics import slowest_slice_s
 from neuromap_moo.search import local, memetic
 from neuromap_moo.search.algorithms import make_algorithm, reference_directions
 from neuromap_moo.search.annealing import FIRST_MOVES, SNAPSHOTS, TIE_BREAK
-from neuromap_moo.search.driver import non_dominated_rows
+from neuromap_moo.search.generation import non_dominated_rows
 from neuromap_moo.search.local import Aim, Workbench, advance, propose_recut, start_run
 from neuromap_moo.search.memetic import END_PART, END_SHARE, MOST_RUNS, SHORTEST, LocalSearch
 from neuromap_moo.walk import LONGEST_RUN

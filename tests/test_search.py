@@ -18,7 +18,7 @@ import neuromap_moo as nm
 from neuromap_moo.evaluate import minimised
 from neuromap_moo.search import ALGORITHMS, Budget, search_mappings
 from neuromap_moo.search.algorithms import make_algorithm, reference_directions, variation_of
-from neuromap_moo.search.driver import non_dominated_rows, round_significant
+from neuromap_moo.search.generation import non_dominated_rows, round_significant
 from neuromap_moo.search.operators import MUTATIONS, NOBODY
 from neuromap_moo.search.survivals import (
     GeometrySurvival,

@@ -249,6 +249,33 @@ def calibrate(
     )
 
 
+def fitted_system(
+    partitioner: AnyPartitioner,
+    system: System,
+    mappings: Sequence[Mapping],
+    measurements: Sequence[Measurement],
+    rng: np.random.Generator,
+) -> System:
+    """Return the system with constants fitted to measurements by the analytic model, as `calibrate` without its checks.
+
+    For fewer than MINIMUM mappings, or where all take the same time, it stays as it is.
+    """
+    latency_s = np.array([m.latency_s for m in measurements])
+    if len(mappings) < MINIMUM or np.ptp(latency_s) == 0.0:
+        return system
+    counts = _count(partitioner, system, mappings)
+    weight = np.sqrt([float(m.repeats) for m in measurements])
+    times = _Times(counts, system, latency_s, weight)
+    energies = _Energies(counts, system, latency_s, np.array([m.energy_j for m in measurements]), weight)
+    everything = np.arange(len(mappings))
+    changed = {}
+    for part, values in ((times, times.fit(everything, rng)), (energies, energies.fit(everything))):
+        for name, value, free in zip(part.names, values, part.free, strict=True):
+            if free:
+                changed[name] = _constant(system, name, _in_unit(system, name, value), "fitted while searching")
+    return system.with_costs(changed)
+
+
 class _Counts(NamedTuple):
     """What constants are multiplied with, (n,) each: of a timestep by load or link class."""
 

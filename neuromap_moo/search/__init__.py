@@ -4,12 +4,11 @@ from neuromap_moo.search.algorithms import ALGORITHMS, check_algorithm
 from neuromap_moo.search.driver import (
     Budget,
     SearchResult,
-    SearchState,
     checkpoint_fingerprint,
     fingerprint_of,
-    non_dominated_rows,
     search_mappings,
 )
+from neuromap_moo.search.generation import SearchState, non_dominated_rows
 from neuromap_moo.search.operators import DRAWN
 from neuromap_moo.search.problem import MappingProblem, baselines, operators
 from neuromap_moo.search.robust import robustness

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import moocore
@@ -24,7 +24,8 @@ from pymoo.util.ref_dirs import get_reference_directions
 from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
 from neuromap_moo.search.annealing import MultiWeightAnnealing
 from neuromap_moo.search.encoding import Genomes
-from neuromap_moo.search.operators import MOVES, MappingMutation, Variation, mutate
+from neuromap_moo.search.guided import GuidedSearch
+from neuromap_moo.search.operators import MOVES, mutate
 from neuromap_moo.search.problem import LOCAL_SHARE, MappingProblem, operators
 from neuromap_moo.search.survivals import GeometrySurvival, HypervolumeSurvival, StrengthSurvival, bounds
 
@@ -81,6 +82,19 @@ class AnnealingOptions:
     weights: int = 12
     snapshot_moves: int = 5_000
     run_moves: int = 0
+
+
+@dataclass(frozen=True)
+class GuidedOptions:
+    """Options of the search that measures what a model proposes.
+
+    How many mappings are measured before the model is believed, how many at a time after that, and the evaluations by
+    the model before each of these times.
+    """
+
+    initial: int = 30
+    batch: int = 8
+    model_evaluations: int = 400
 
 
 class RandomSearch(Algorithm):
@@ -223,16 +237,18 @@ def reference_directions(n_objectives: int, most: int, option: str = "population
 
 # pymoo's default operators, survivals and selections are shared between all instances in a process, so each
 # algorithm gets its own.
-def _genetic(kind: type, tournament: Callable[..., Any], survival: type) -> Callable[[MappingProblem, Any], Algorithm]:
-    def make(problem: MappingProblem, options: GeneticOptions) -> Algorithm:
+def _genetic(kind: type, tournament: Callable[..., Any], survival: type) -> Callable[..., Algorithm]:
+    def make(problem: MappingProblem, options: GeneticOptions, first: Genomes | None = None) -> Algorithm:
+        variation = operators(problem, options.local_share, first)
         selection = TournamentSelection(func_comp=tournament)
-        algorithm = kind(
-            pop_size=options.population, selection=selection, output=None, **operators(problem, options.local_share)
-        )
+        algorithm = kind(pop_size=options.population, selection=selection, output=None, **variation)
         algorithm.survival = survival()  # not every class takes one
         return algorithm
 
     return make
+
+
+_nsga2 = _genetic(NSGA2, binary_tournament, RankAndCrowdingSurvival)
 
 
 def _nsga3(problem: MappingProblem, options: GeneticOptions) -> Algorithm:
@@ -269,8 +285,15 @@ def _annealing(problem: MappingProblem, options: AnnealingOptions) -> Algorithm:
     return MultiWeightAnnealing(directions, options.snapshot_moves, options.run_moves or None)
 
 
+def _guided(problem: MappingProblem, options: GuidedOptions) -> Algorithm:
+    def on_model(model: MappingProblem, first: Genomes) -> Algorithm:
+        return _nsga2(model, GeneticOptions(), first)
+
+    return GuidedSearch(on_model, _nsga2(problem, GeneticOptions(local_share=0.0)).mating, **asdict(options))
+
+
 ALGORITHMS: dict[str, tuple[type, Callable[[MappingProblem, Any], Algorithm]]] = {
-    "nsga2": (GeneticOptions, _genetic(NSGA2, binary_tournament, RankAndCrowdingSurvival)),
+    "nsga2": (GeneticOptions, _nsga2),
     "nsga3": (GeneticOptions, _nsga3),
     "smsemoa": (GeneticOptions, _genetic(SMSEMOA, cv_and_dom_tournament, HypervolumeSurvival)),
     "agemoea2": (GeneticOptions, _genetic(AGEMOEA2, binary_tournament, GeometrySurvival)),
@@ -279,6 +302,7 @@ ALGORITHMS: dict[str, tuple[type, Callable[[MappingProblem, Any], Algorithm]]] =
     "random": (RandomOptions, _random),
     "es": (ESOptions, _es),
     "annealing": (AnnealingOptions, _annealing),
+    "guided": (GuidedOptions, _guided),
 }
 
 
@@ -299,12 +323,6 @@ def check_algorithm(name: str, options: Mapping[str, Any]) -> None:
             largest = LARGEST_MOVES if key in MOVE_OPTIONS else LARGEST_PAIRWISE if name in PAIRWISE else LARGEST_OPTION
         if value > largest:
             raise InputError(f"{where}: expected at most {largest}, got {value}")
-
-
-def variation_of(algorithm: Algorithm) -> Variation | None:
-    """Return what the operators of an algorithm share; None for one that has operators of its own."""
-    mutation = getattr(getattr(algorithm, "mating", None), "mutation", None)
-    return mutation.variation if isinstance(mutation, MappingMutation) else None
 
 
 def make_algorithm(name: str, problem: MappingProblem, options: Mapping[str, Any] | None = None) -> Algorithm:

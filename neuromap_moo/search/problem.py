@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence
@@ -46,6 +47,9 @@ N_BALANCED_SEEDS = 30
 
 #: Share of a search's work that goes to annealing runs.
 LOCAL_SHARE = 0.9
+
+#: Properties of a problem that depend on costs or the evaluator.
+CACHED = ("workbench", "balanced", "_balanced", "named_baselines", "reference_point")
 
 #: Seed of the random layer orders among the baselines: they belong to the problem, not to a run.
 LAYER_ORDER_SEED = 0
@@ -129,6 +133,15 @@ class MappingProblem(Problem):
     def is_modelled(self) -> bool:
         """True where the analytic model, which local search works on, stands for what the evaluator computes."""
         return isinstance(self.evaluator, (AnalyticEvaluator, PacketEvaluator))
+
+    def modelled(self, system: System) -> MappingProblem:
+        """Return the same problem judged by the analytic model, on a system that differs in costs alone."""
+        other = copy.copy(self)
+        for name in CACHED:
+            other.__dict__.pop(name, None)
+        other.system = system
+        other.evaluator = AnalyticEvaluator(self.partitioner, system)
+        return other
 
     @cached_property
     def workbench(self) -> Workbench:
@@ -234,19 +247,23 @@ def baselines(problem: MappingProblem) -> dict[str, Mapping]:
     return {name: b.mapping for name, b in problem.named_baselines.items()}
 
 
-def operators(problem: MappingProblem, local_share: float = LOCAL_SHARE) -> dict[str, Any]:
+def operators(
+    problem: MappingProblem, local_share: float = LOCAL_SHARE, first: NDArray[np.int64] | None = None
+) -> dict[str, Any]:
     """Keyword arguments for a pymoo algorithm: fresh sampling, crossover, mutation, repair, eliminate_duplicates.
 
     `local_share` (0 to 0.99) of the work goes to annealing runs, which `nm.search` starts from its archive; in plain
     pymoo there is none, and the share is 0 in effect.
 
-    The initial population begins with the baselines, then come balanced partitions from fewest cores to all, in order
-    and on random cores, and random genotypes.
+    The initial population begins with the genotypes `first` (n, V), then come the baselines, balanced partitions from
+    fewest cores to all, in order and on random cores, and random genotypes.
     """
     encode = problem.encoding.encode
     balanced = problem.balanced
     spread = np.unique(np.linspace(0, len(balanced) - 1, N_BALANCED_SEEDS).round().astype(int))
     seeds = encode([*baselines(problem).values(), *(balanced[i] for i in spread)])
+    if first is not None:
+        seeds = np.concatenate([first, seeds])
     variation = Variation(local_share if problem.is_modelled else 0.0, seeds)
     return {
         "sampling": MappingSampling(seeds, encode(balanced)),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from neuromap_moo.evaluate import minimised
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.mapping import MappingBatch
-from neuromap_moo.search.driver import non_dominated_rows
+from neuromap_moo.search.generation import non_dominated_rows
 from neuromap_moo.search.problem import MappingProblem
 from neuromap_moo.system import System
 
