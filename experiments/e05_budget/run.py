@@ -2,9 +2,9 @@
 
     python experiments/e05_budget/run.py [--jobs 2] [--seeds 10]
 
-Every run measures on a virtual board of its own through the device protocol: cost constants planted by the seed within a
-factor of 2 of the preset's, 3 % scatter of each of 3 repeats, and counts every attempt, those at the control mapping
-and second ones at the same mapping too. What is shown is what a user gets who stops there: the mappings that are
+Every run measures on a virtual board of its own through the device protocol: cost constants planted by the seed within
+a factor of 2 of the preset's, 3 % scatter of each of 3 repeats. Every attempt counts, those at the control mapping and
+second ones at the same mapping too. What is shown is what a user gets who stops there: the mappings that are
 non-dominated by what was measured so far, and their hypervolume by what the board would measure without scatter.
 Writes curves.csv, table.md and the figures beside this file; takes about an hour on two cores. Each run is kept in
 outputs/e05_budget, and one that is there already is not repeated.
@@ -40,7 +40,7 @@ NETWORKS = {
     "mlp_a": ([1024, 2048, 2048, 1024, 512], 0.05),
     "mlp_b": ([1024, 2048, 2048, 2048, 1024, 1024, 512], 0.03),
 }
-#: Options and measurements of each algorithm; plain NSGA-II starts from the baselines and balanced mappings as ours does.
+#: Options and measurements of each algorithm; plain NSGA-II starts from baselines and balanced mappings as ours does.
 ALGORITHMS = {
     "guided": ({}, 300),
     "nsga2": ({"local_share": 0.0}, 1500),
