@@ -35,10 +35,11 @@ from neuromap_moo.evaluate import Evaluator, Measuring
 from neuromap_moo.evaluate.boards import DeviceError
 from neuromap_moo.evaluate.calibrate import calibrate, load_measurements
 from neuromap_moo.evaluate.choice import evaluator_for
-from neuromap_moo.evaluate.device import DeviceEvaluator
+from neuromap_moo.evaluate.device import STORE, DeviceEvaluator
+from neuromap_moo.evaluate.store import attempts_table, key_of
 from neuromap_moo.files import config_folder
-from neuromap_moo.front import Front, reductions, save_columns, save_table
-from neuromap_moo.mapping import check, save_mappings
+from neuromap_moo.front import Front, reductions, save_columns, save_parquet, save_table
+from neuromap_moo.mapping import check, save_mappings, stack
 from neuromap_moo.network import Network, layer_table
 from neuromap_moo.partition import partitioner_for
 from neuromap_moo.readers import MEASURED, measure_activity, save_activity
@@ -282,7 +283,9 @@ def _calibrate(settings: Settings, resolved: dict[str, Any]) -> None:
     def evaluator(system: System) -> Evaluator:
         return evaluator_for(settings.evaluator, problem.partitioner, system)
 
-    result = calibrate(problem.partitioner, problem.system, mappings, measured, rng, table.name, evaluator)
+    # What was measured itself is predicted by the analytic model.
+    predicts = None if isinstance(problem.evaluator, Measuring) else evaluator
+    result = calibrate(problem.partitioner, problem.system, mappings, measured, rng, table.name, predicts)
     save_calibration(result, folder)
     save_json(folder / PROVENANCE, provenance_of(problem, resolved))
     plotting.save_figure(plotting.predicted_figure(result), folder, "predicted")
@@ -340,12 +343,55 @@ def _profile(settings: Settings, resolved: dict[str, Any]) -> None:
         print(f"Search with it: network.activity={folder / ACTIVITY}")
 
 
+def _measurements(settings: Settings, resolved: dict[str, Any]) -> None:
+    """List what a store holds, and write it as tables that others read and task=calibrate takes."""
+    problem = None
+    if settings.run is None and settings.measurements is None:
+        raise InputError("run: expected the folder of a run with measurements, got null; or measurements=FILE.sqlite")
+    folder = _folder(settings)
+    store = settings.measurements
+    if settings.run is not None:
+        settings, problem, source, folder = _as_in_run(settings, resolved)
+        if not isinstance(problem.evaluator, DeviceEvaluator):
+            raise InputError(f"run '{source}': expected one with evaluator=device, got '{problem.evaluator.name}'")
+        given = settings.evaluator.get("store")
+        problem.evaluator.store_path = Path(store or given or source / STORE)
+        store = str(problem.evaluator.store_path)
+    table = attempts_table(str(store))
+    open_folder(folder, settings.overwrite)
+    save: Any = save_columns if settings.format == "csv" else save_parquet
+    save(folder / f"attempts.{settings.format}", table)
+    if problem is not None and isinstance(problem.evaluator, DeviceEvaluator):
+        mappings = problem.evaluator.measured()
+        if mappings:
+            named = {key_of(mapping)[:12]: mapping for mapping in mappings}
+            metrics = problem.evaluator.known(stack(mappings))
+            chosen = ("latency_s", "latency_ci95_s", "energy_j", "energy_ci95_j", "attempts")
+            repeats = metrics["attempts"] * problem.evaluator.repeats
+            columns = {"mapping_id": list(named), **{name: metrics[name] for name in chosen}, "repeats": repeats}
+            save(folder / f"measured.{settings.format}", columns)
+            save_mappings(folder / "mappings.json", named, problem.network, problem.system)
+        save_json(folder / PROVENANCE, provenance_of(problem, resolved))
+        problem.evaluator.close()
+    boards = dict.fromkeys(zip(table["board"], table["device"], strict=True))
+    statuses = list(dict.fromkeys(table["status"]))
+    pairs = list(zip(table["board"], table["device"], table["status"], strict=True))
+    rows = [[*board, *(pairs.count((*board, status)) for status in statuses)] for board in sorted(boards)]
+    save_json(folder / SUMMARY, {"name": settings.name, "store": store, "attempts": len(table["id"])})
+    print(tabulate(rows, headers=["board", "device", *statuses]))
+    errors = [text for text in table["error"] if text]
+    for text in dict.fromkeys(errors):
+        print(f"{errors.count(text)} times: {text}")
+    print(f"\n{len(table['id'])} attempts at {len(set(table['mapping']))} mappings: {folder}")
+
+
 WORK = {
     "optimize": _optimize,
     "evaluate": _evaluate,
     "sample": _sample,
     "calibrate": _calibrate,
     "profile": _profile,
+    "measurements": _measurements,
 }
 
 

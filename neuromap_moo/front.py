@@ -91,6 +91,18 @@ def save_columns(path: str | os.PathLike[str], table: MappingABC[str, Any]) -> N
         writer.writerows([_text(value) for value in row] for row in zip(*table.values(), strict=True))
 
 
+def save_parquet(path: str | os.PathLike[str], table: MappingABC[str, Any]) -> None:
+    """Write columns of equal length as Parquet; InputError where pyarrow is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError("format=parquet: needs pyarrow; pip install 'neuromap-moo[parquet]', or format=csv") from error
+    with whole_file(path) as temporary:
+        columns = {name: np.asarray(values) for name, values in table.items()}
+        pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
+
+
 def load_table(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     """Read a CSV written by this package as lists of text by column."""
     try:

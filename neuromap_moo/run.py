@@ -59,6 +59,7 @@ OWN_FILES = (
     PROVENANCE,
     "evaluations.npz",
     "evaluated.csv",
+    *(f"{name}.{ending}" for name in ("attempts", "measured") for ending in ("csv", "parquet")),
     SAMPLE,
     *CALIBRATED_FILES,
     "report.html",

@@ -35,11 +35,16 @@ NETWORKS = {
     ),
 }
 
-TASKS = ("optimize", "evaluate", "sample", "calibrate", "profile")
+TASKS = ("optimize", "evaluate", "sample", "calibrate", "profile", "measurements")
+FORMATS = ("csv", "parquet")
 
 #: Keys that are a path or null; those that only some tasks use.
 PATHS = ("output", "run", "measurements", "samples")
-USED_BY = {"run": ("evaluate", "calibrate"), "measurements": ("calibrate",), "samples": ("profile",)}
+USED_BY = {
+    "run": ("evaluate", "calibrate", "measurements"),
+    "measurements": ("calibrate", "measurements"),
+    "samples": ("profile",),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Settings:
     mappings: int
     measurements: str | None
     samples: str | None
+    format: str
     started: str
     network: Mapping[str, Any]
     system: Mapping[str, Any]
@@ -90,6 +96,8 @@ class Settings:
         refuse_unknown(config["budget"], [f.name for f in fields(Budget)], "budget.")
         if config["task"] not in TASKS:
             raise InputError(f"task: no '{config['task']}'{did_you_mean(str(config['task']), TASKS)}")
+        if config["format"] not in FORMATS:
+            raise InputError(f"format: no '{config['format']}'{did_you_mean(str(config['format']), FORMATS)}")
         for key, tasks in USED_BY.items():
             if config[key] is not None and config["task"] not in tasks:
                 raise InputError(

@@ -151,6 +151,11 @@ class DeviceEvaluator:
         attempts = self.opened().attempts()
         return estimates(attempts, METRICS, None if self._control_of(attempts) is None else key_of(self._control))  # type: ignore[arg-type]
 
+    def measured(self) -> list[Mapping]:
+        """Return all mappings that were measured, in the order of their first attempt."""
+        keys = dict.fromkeys(a.mapping for a in self.opened().attempts() if a.status == DONE)
+        return list(self.opened().mappings(list(keys)).values())
+
     def summary(self) -> dict[str, object]:
         """Return what became of the attempts in the store, board by board, and how far values can be trusted."""
         attempts = self.opened().attempts()

@@ -12,12 +12,13 @@ import math
 import os
 import socket
 import sqlite3
+import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.mapping import Mapping
@@ -80,6 +81,35 @@ def key_of(mapping: Mapping) -> str:
     """Return the digest that stands for a mapping in the store."""
     text = json.dumps([mapping.cores_per_layer, mapping.core_of_slice])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def attempts_table(path: str | os.PathLike[str]) -> dict[str, list[Any]]:
+    """Return all attempts in a store, whatever their network and system, by column; medians of the values measured."""
+    if not Path(path).is_file():
+        raise InputError(f"measurement store '{path}': no such file; expected the measurements.sqlite of a run")
+    connection = connect(Path(path))
+    try:
+        cursor = connection.execute(
+            "SELECT id, network, system, mapping, board, device, purpose, repeats, status, metrics, error, started_s, "
+            "ended_s FROM attempts ORDER BY id"
+        )
+        names, rows = [column[0] for column in cursor.description], cursor.fetchall()
+    finally:
+        connection.close()
+    table: dict[str, list[Any]] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    values = [json.loads(text or "{}") for text in table["metrics"]]
+    medians = {
+        name: [statistics.median(v[name]) if v.get(name) else math.nan for v in values]
+        for name in ("latency_s", "energy_j")
+    }
+    return {
+        **table,
+        "metrics": [text or "" for text in table["metrics"]],
+        "error": [e or "" for e in table["error"]],
+    } | {
+        **medians,
+        "ended_s": [math.nan if end is None else end for end in table["ended_s"]],
+    }
 
 
 class Store:

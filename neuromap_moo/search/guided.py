@@ -46,9 +46,10 @@ OPTIMISM = 1.0
 #: measured objectives), or the model is left aside; judged from FEWEST predictions on.
 WINDOW, FEWEST, TRUSTED = 40, 15, 0.4
 
-#: The model takes the largest of its times, while near a tie queues before links cost time as well. So it is searched
-#: with links slower by each of these factors, and the corrections tell which of the mappings found are good.
-SLACKS = (1.0, 1.25, 1.6)
+#: The model takes the largest of its times, while on a chip those near a tie delay each other. So it is also searched
+#: with neuron updates and links that are slower, by factors up to SLACK that are drawn anew with each fit: VARIANTS
+#: models in all. The corrections tell which of the mappings found are good.
+VARIANTS, SLACK = 4, 2.0
 
 CHILDREN, MOST_CANDIDATES = 200, 1500
 PARENTS = 100  # of what is varied without the model
@@ -87,7 +88,8 @@ class GuidedSearch(Algorithm):
         self.expected = np.empty((0, 0))  # of what was asked for last
         self.system: Any = None  # with fitted constants
         self.fitted_to = 0  # measurements
-        self.states: list[SearchState] = []  # of the searches on the model, one for each of SLACKS
+        self.states: list[SearchState] = []  # of the searches on the model and its variants
+        self.slacks = np.empty((0, 2))  # of the variants: how much slower updates and links are
         self.model: MappingProblem | None = None
         self.kernels: dict[str, Any] = {}  # fitted ones, by column
 
@@ -161,17 +163,18 @@ class GuidedSearch(Algorithm):
         """Return the problem on the model."""
         if self.model is None:
             self.model = self.problem.modelled(self.system)
-            for slack, state in zip(SLACKS, self.states, strict=False):
-                state.algorithm.problem = self._with_slack(slack)
+            for slack, state in zip(self.slacks, self.states, strict=True):
+                state.algorithm.problem = self._with_slack(*slack)
         return self.model
 
-    def _with_slack(self, slack: float) -> MappingProblem:
-        """Return the problem on the model with links that are slower by a factor."""
-        bandwidths = {
-            name: self.system.cost(name) / slack for name in self.system.costs if name.startswith("bandwidth")
-        }
-        slower: MappingProblem = self.problem.modelled(self.system.with_costs(bandwidths))
-        return slower
+    def _with_slack(self, updates: float, links: float) -> MappingProblem:
+        """Return the problem on the model with neuron updates and links that are slower by factors."""
+        cost = self.system.cost
+        slower = {name: cost(name) / links for name in self.system.costs if name.startswith("bandwidth")}
+        variant: MappingProblem = self.problem.modelled(
+            self.system.with_costs({**slower, "t_dendop_s": cost("t_dendop_s") * updates})
+        )
+        return variant
 
     def _measured(self) -> tuple[Genomes, FloatArray]:
         """Return what was measured, in the order it was asked for: genotypes (n, V) and minimised objectives (n, m).
@@ -199,8 +202,10 @@ class GuidedSearch(Algorithm):
         self.model, self.fitted_to, self.kernels = None, len(X), {}
         first = X[good][non_dominated_rows(F[good])]
         before, self.states = self.states, []
-        for i, slack in enumerate(SLACKS):
-            model = self._with_slack(slack)
+        self.slacks = SLACK ** self.random_state.random((VARIANTS, 2))
+        self.slacks[0] = 1.0
+        for i, slack in enumerate(self.slacks):
+            model = self._with_slack(*slack)
             seeds = np.concatenate([first, before[i].archive_X]) if before else first
             seed = int(self.random_state.integers(2**31))
             self.states.append(new_state(model, self.on_model(model, seeds), seed))
