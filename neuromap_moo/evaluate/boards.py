@@ -33,6 +33,7 @@ METRICS = ("latency_s", "energy_j")  #: what a board may measure; the first it m
 LONGEST_LINE = 2**24  # bytes of an answer
 MOST_FAILURES = 3  #: of a mapping, before it counts as infeasible
 GIVE_UP = 6  #: failures of a board in a row, without a success, before it is left alone for good
+SUSPECT = 3  #: failures of a board in a row, after which it has to measure the control before anything else
 LONGEST_PAUSE_S = 60.0  # between restarts, each twice the one before
 GOODBYE_S = 5.0  # for a worker to end by itself
 POLL_S = 0.2  # between looks at whether the user wants to stop
@@ -134,6 +135,7 @@ class Board:
         self.start_limit_s, self.restart_s = start_limit_s, restart_s
         self.name, self.metrics = "", tuple[str, ...]()
         self.failures = 0  # in a row
+        self.has_worked = False
         self.given_up = ""  # why, where it is
         self.paused_until = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -227,17 +229,18 @@ class Board:
 
     def _line(self, until: float) -> str:
         pipe: Any = self._process.stdout  # type: ignore[union-attr]
-        while b"\n" not in self._rest:
-            if len(self._rest) > LONGEST_LINE:
+        parts = [self._rest]
+        while b"\n" not in parts[-1]:
+            if sum(map(len, parts)) > LONGEST_LINE:
                 raise FailureError(status.INVALID, f"a line of more than {LONGEST_LINE} bytes on stdout", restart=True)
             wait_s = until - time.monotonic()
             if wait_s <= 0 or not select.select([pipe], [], [], wait_s)[0]:
                 raise FailureError(status.TIMEOUT, "no answer within the time limit", restart=True)
-            part = os.read(pipe.fileno(), 2**16)
+            part = os.read(pipe.fileno(), 2**20)
             if not part:
                 raise self._gone()
-            self._rest += part
-        line, _, self._rest = self._rest.partition(b"\n")
+            parts.append(part)
+        line, _, self._rest = b"".join(parts).partition(b"\n")
         return line.decode("utf-8", errors="replace")
 
     def _gone(self) -> FailureError:
@@ -282,8 +285,9 @@ def measure(
 ) -> None:
     """Have all jobs measured, and put every attempt into the store.
 
-    A job ends when it is measured, refused as a mapping, or has failed MOST_FAILURES times. `control_due` tells which
-    control mapping a board has to measure first. Where `should_stop`, what is under way ends, the rest is left.
+    A job ends when it is measured, refused as a mapping, or has failed MOST_FAILURES times on boards that have measured
+    something. `control_due` tells which control mapping a board has to measure first. Where `should_stop`, what is
+    under way ends, the rest is left.
     Raises DeviceError where no board is left; what a worker does never raises.
     """
     work = _Work(list(jobs))
@@ -297,7 +301,7 @@ def measure(
             store.end(number, kind, error=str(failure))
             return failure
         store.end(number, status.DONE, metrics)
-        board.failures = 0
+        board.failures, board.has_worked = 0, True
         return None
 
     def serve(board: Board) -> None:
@@ -321,7 +325,7 @@ def measure(
                 failure = None if control is None else attempt(board, control, CONTROL)
                 if failure is None:
                     failure = attempt(board, job.mapping, job.purpose)
-                    job.failures += failure is not None
+                    job.failures += failure is not None and board.has_worked
                     back = failure is not None and failure.kind != status.REFUSED and job.failures < MOST_FAILURES
                 if failure is not None:
                     board.failed(failure)

@@ -23,6 +23,7 @@ from neuromap_moo.evaluate.boards import (
     MOST_FAILURES,
     PROTOCOL,
     REPEAT,
+    SUSPECT,
     Board,
     Job,
     measure,
@@ -250,12 +251,15 @@ class DeviceEvaluator:
         return self._control
 
     def _control_due(self, board: Board) -> Mapping | None:
-        """Return the control mapping where a board has not measured it among its last attempts."""
-        if not self.control_every or self._control is None:
+        """Return the control mapping where a board has not measured it among its last attempts, or has failed often."""
+        if self._control is None:
             return None
         key = key_of(self._control)
         attempts = self.opened().attempts()
-        if _counts(attempts)[1].get(key, 0) >= MOST_FAILURES:
+        done, failures = _counts(attempts)
+        if board.failures >= SUSPECT and done.get(key):
+            return self._control  # are these mappings bad, or is the board?
+        if not self.control_every or failures.get(key, 0) >= MOST_FAILURES:
             return None
         own = [a for a in attempts if a.board == board.label and a.status == DONE]
         since = next((i for i, a in enumerate(reversed(own)) if a.mapping == key), None)
@@ -265,16 +269,20 @@ class DeviceEvaluator:
 
 
 def _counts(attempts: Sequence[Attempt]) -> tuple[dict[str, int], dict[str, int]]:
-    """Count by mapping the attempts that are done, and those that failed since; a refusal counts as all failures."""
+    """Count by mapping the attempts that are done, and those that failed since; a refusal counts as all failures.
+
+    Failures on a board that never measured anything are its own.
+    """
     done: dict[str, int] = {}
     failures: dict[str, int] = {}
+    have_worked = {a.board for a in attempts if a.status == DONE}
     for a in attempts:
         if a.status == DONE:
             done[a.mapping] = done.get(a.mapping, 0) + 1
             failures[a.mapping] = 0
         elif a.status == REFUSED:
             failures[a.mapping] = failures.get(a.mapping, 0) + MOST_FAILURES
-        elif a.status in FAILURES:
+        elif a.status in FAILURES and a.board in have_worked:
             failures[a.mapping] = failures.get(a.mapping, 0) + 1
     return done, failures
 

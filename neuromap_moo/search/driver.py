@@ -102,6 +102,8 @@ def search_mappings(
     measures = isinstance(problem.evaluator, Measuring)
     if isinstance(problem.evaluator, Measuring) and should_stop is not None:
         problem.evaluator.should_stop = should_stop
+    if measures and checkpoint is not None and not checkpoint.exists():
+        save_checkpoint(checkpoint, state, fingerprint)  # the first generation may be broken off
     _warm_up(problem)
     started = time.perf_counter() - state.seconds
     last_checkpoint = float("-inf")

@@ -48,15 +48,16 @@ def known(problem: Any, X: Genomes) -> tuple[NDArray[np.float64], NDArray[np.flo
 def undecided(F: NDArray[np.float64], errors: NDArray[np.float64], attempts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the mappings, in the order of urgency, of which it is not sure whether they belong to the front.
 
-    A pair with a member of the front is undecided where neither dominance nor its absence is certain: no objectives are
-    better for sure in one and worse in another, nor are all of them better, or worse, for sure. Of a pair the one with
+    A pair with a member of the front is undecided where neither dominance nor its absence is certain: it is not for sure
+    better in one objective and worse in another, and in some objective it may be either. Of a pair the one with
     fewer attempts is named, members of the front first, then those with fewest attempts.
     """
     front = np.flatnonzero(moocore.is_nondominated(F, keep_weakly=False))
     difference = F[front][:, None] - F[None]
     slack = CONFIDENCE_Z * np.hypot(errors[front][:, None], errors[None])
     better, worse = difference < -slack, difference > slack
-    decided = (better.any(axis=2) & worse.any(axis=2)) | better.all(axis=2) | worse.all(axis=2)
+    certain = better | worse | (slack == 0.0)
+    decided = (better.any(axis=2) & worse.any(axis=2)) | certain.all(axis=2)
     a, b = np.nonzero(~decided)
     a, b = front[a[front[a] != b]], b[front[a] != b]
     named = np.unique(np.where(attempts[a] <= attempts[b], a, b))
