@@ -65,7 +65,15 @@ from neuromap_moo.run import (
     search,
     with_robustness,
 )
-from neuromap_moo.search import Budget, MappingProblem, SearchState, check_algorithm, fingerprint_of, varied_mappings
+from neuromap_moo.search import (
+    Budget,
+    GuidedSearch,
+    MappingProblem,
+    SearchState,
+    check_algorithm,
+    fingerprint_of,
+    varied_mappings,
+)
 from neuromap_moo.settings import Settings, build_network, build_system, cut_network, has_activity
 from neuromap_moo.system import BRACKET, System
 from neuromap_moo.topology import GIVEN
@@ -372,6 +380,9 @@ def _measurements(settings: Settings, resolved: dict[str, Any]) -> None:
             save(folder / f"measured.{settings.format}", columns)
             save_mappings(folder / "mappings.json", named, problem.network, problem.system)
         save_json(folder / PROVENANCE, provenance_of(problem, resolved))
+        for label, board in problem.evaluator.summary()["boards"].items():  # type: ignore[attr-defined]
+            drift = ", ".join(f"{name} {value:+.1%}" for name, value in board["drift"].items())
+            print(f"{label}: control last {drift}{', corrected' if board['drift_corrected'] else ', within scatter'}")
         problem.evaluator.close()
     boards = dict.fromkeys(zip(table["board"], table["device"], strict=True))
     statuses = list(dict.fromkeys(table["status"]))
@@ -513,6 +524,8 @@ def _progress(problem: MappingProblem, budget: Budget) -> Iterator[Any]:
             done = min(state.seconds, total) if by_time else state.evaluations
             hypervolume, best = state.history[-1][2:4]
             text = f"front {len(state.archive_F)}, hypervolume {hypervolume:.4f}, {first} {report.cell(first, best)}"
+            if isinstance(state.algorithm, GuidedSearch):
+                text += f", model's rank correlation {state.algorithm.rank_correlation():.2f}"
             if live:
                 bar.set_postfix_str(text, refresh=False)
                 bar.update(done - bar.n)

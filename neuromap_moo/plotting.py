@@ -96,6 +96,18 @@ def convergence(ax: Any, run: Run) -> None:
     ax.legend(frameon=False, loc="best")
 
 
+def rank_correlation(ax: Any, run: Run) -> None:
+    """Draw how a guided search's predictions rank what was then measured, dotted where the model was left aside."""
+    at, value = run.history_of("evaluations"), run.history_of("model_rank_correlation")
+    trusted = run.history_of("model_trusted") > 0
+    ax.plot(at, value, ":", color=INK, lw=1.0)
+    ax.plot(at, np.where(trusted, value, np.nan), "-", color=INK, lw=1.2)
+    ax.set_ylim(min(-0.05, float(np.nanmin(value, initial=0.0))), 1.05)
+    ax.set_xlabel("evaluations")
+    ax.set_ylabel("rank correlation\nof the model")
+    ax.grid(True, lw=0.3, color="#dddddd")
+
+
 def operator_shares(ax: Any, run: Run, kind: str) -> None:
     """Draw the share of each operator of one kind (a key of search.DRAWN) over evaluations, stacked to one."""
     names = [name for name in DRAWN[kind] if run.history_of(f"share_{name}").any()]
@@ -239,10 +251,15 @@ def pareto_figure(front: Front, baselines: Front | None, earlier: Front | None =
 
 
 def convergence_figure(run: Run) -> Figure:
-    """Hypervolume over evaluations."""
+    """Hypervolume over evaluations, and of a guided search how its model ranks mappings."""
+    guided = "model_rank_correlation" in run.history_columns
     with _style():
-        figure = Figure(figsize=(COLUMN_INCHES, COLUMN_INCHES * 0.75), layout="constrained")
-        convergence(figure.subplots(), run)
+        figure = Figure(figsize=(COLUMN_INCHES, COLUMN_INCHES * (1.2 if guided else 0.75)), layout="constrained")
+        axes = figure.subplots(1 + guided, 1, sharex=True, squeeze=False)[:, 0]
+        convergence(axes[0], run)
+        if guided:
+            axes[0].set_xlabel("")
+            rank_correlation(axes[1], run)
     return figure
 
 

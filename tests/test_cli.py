@@ -105,7 +105,9 @@ def test_every_algorithm_has_a_file_with_its_defaults():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_runs_by_name(algorithm, here, monkeypatch, capsys):
-    code, _, err = call(monkeypatch, capsys, *SMALL, f"algorithm={algorithm}", "budget.evaluations=250", "output=run")
+    quick = ["algorithm.batch=100"] if algorithm == "guided" else []
+    arguments = [*SMALL, f"algorithm={algorithm}", *quick, "budget.evaluations=250", "output=run"]
+    code, _, err = call(monkeypatch, capsys, *arguments)
     assert code == 0, err
     assert json.loads((here / "run" / "summary.json").read_text())["algorithm"] == algorithm
 

@@ -637,3 +637,13 @@ def test_a_host_without_boards_ends_with_one_line(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert "evaluator.command: expected the command line of a worker" in done.stderr
+
+
+def test_the_example_of_the_documentation_works(problem_on, monkeypatch):
+    problem = problem_on(f"{PYTHON} {shlex.quote(str(ROOT / 'docs' / 'example_worker.py'))}")
+    mappings = mappings_of(problem, 3)
+    metrics = problem.evaluate_mappings(mappings)
+    np.testing.assert_allclose(metrics["energy_j"], [m.cores_used * 1e-9 for m in mappings])
+    sizes = [layer.size for layer in problem.network.layers]
+    fullest = [max(-(-n // k) for n, k in zip(sizes, m.cores_per_layer, strict=True)) for m in mappings]
+    np.testing.assert_allclose(metrics["latency_s"], np.array(fullest) * 1e-6)

@@ -9,6 +9,7 @@ from neuromap_moo.search.driver import (
     search_mappings,
 )
 from neuromap_moo.search.generation import SearchState, non_dominated_rows
+from neuromap_moo.search.guided import GuidedSearch
 from neuromap_moo.search.operators import DRAWN
 from neuromap_moo.search.problem import MappingProblem, baselines, operators
 from neuromap_moo.search.robust import robustness
@@ -18,6 +19,7 @@ __all__ = [
     "ALGORITHMS",
     "DRAWN",
     "Budget",
+    "GuidedSearch",
     "MappingProblem",
     "SearchResult",
     "SearchState",

@@ -40,7 +40,7 @@ FloatArray = NDArray[np.float64]
 REFIT = 1.25
 
 #: Standard deviations by which an uncertain mapping is taken to be better than predicted.
-OPTIMISM = 1.0
+OPTIMISM = 2.0
 
 #: Predictions made before the last WINDOW measurements have to rank them at least this well (Spearman, mean over the
 #: measured objectives), or the model is left aside; judged from FEWEST predictions on.

@@ -48,8 +48,8 @@ def known(problem: Any, X: Genomes) -> tuple[NDArray[np.float64], NDArray[np.flo
 def undecided(F: NDArray[np.float64], errors: NDArray[np.float64], attempts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the mappings, in the order of urgency, of which it is not sure whether they belong to the front.
 
-    A pair with a member of the front is undecided where neither dominance nor its absence is certain: it is not for sure
-    better in one objective and worse in another, and in some objective it may be either. Of a pair the one with
+    A pair with a member of the front is undecided where neither dominance nor its absence is certain: it is not for
+    sure better in one objective and worse in another, and in some objective it may be either. Of a pair the one with
     fewer attempts is named, members of the front first, then those with fewest attempts.
     """
     front = np.flatnonzero(moocore.is_nondominated(F, keep_weakly=False))
