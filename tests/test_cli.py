@@ -513,7 +513,7 @@ def test_help_shows_examples_and_groups(here, monkeypatch, capsys):
     for text in (
         "+experiment=mlp_b",
         "network=file network.path=",
-        "algorithm: agemoea2, annealing, es, moead, nsga2, nsga3, random",
+        "algorithm: agemoea2, annealing, es, guided, moead, nsga2, nsga3, random",
     ):
         assert text in out
 

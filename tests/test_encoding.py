@@ -17,8 +17,8 @@ import neuromap_moo as nm
 from neuromap_moo.evaluate.analytic import link_loads
 from neuromap_moo.moves import NEAR
 from neuromap_moo.search import Budget, search_mappings
-from neuromap_moo.search.algorithms import variation_of
 from neuromap_moo.search.encoding import repartition
+from neuromap_moo.search.generation import variation_of
 from neuromap_moo.search.operators import (
     CROSSOVERS,
     DRAWN,

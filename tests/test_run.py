@@ -28,6 +28,7 @@ from neuromap_moo.run import (
     search,
 )
 from neuromap_moo.search import Budget, fingerprint_of
+from neuromap_moo.search.driver import CHECKPOINT_SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,7 @@ def test_folders_are_resumed_refused_or_cleared(tmp_path):
     assert open_folder(tmp_path / "new", overwrite=False) is False
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
-    (unfinished / "checkpoint.pkl").write_bytes(pickle.dumps((1, "mine")))
+    (unfinished / "checkpoint.pkl").write_bytes(pickle.dumps((CHECKPOINT_SCHEMA, "mine")))
     assert open_folder(unfinished, overwrite=False, fingerprint="mine") is True
     assert open_folder(unfinished, overwrite=True, fingerprint="mine") is True
     for fingerprint in ("another", ""):

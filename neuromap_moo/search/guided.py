@@ -26,7 +26,6 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from threadpoolctl import threadpool_limits
 
-from neuromap_moo.errors import InputError
 from neuromap_moo.evaluate import MAXIMISED, Metrics, minimised
 from neuromap_moo.evaluate.calibrate import Measurement, fitted_system
 from neuromap_moo.search.encoding import Genomes
@@ -52,6 +51,7 @@ WINDOW, FEWEST, TRUSTED = 40, 15, 0.4
 VARIANTS, SLACK = 4, 2.0
 
 CHILDREN, MOST_CANDIDATES = 200, 1500
+MOST_KNOWN = 300  # of the last measurements, that corrections are learnt from
 PARENTS = 100  # of what is varied without the model
 
 #: What the model says of a mapping that may tell where it is wrong: shares of these times in the timestep, and
@@ -116,19 +116,14 @@ class GuidedSearch(Algorithm):
         if good.sum() < FEWEST:
             return float("nan")
         ranked = [
-            float(spearmanr(f, p)[0]) if np.ptp(f) and np.ptp(p) else 0.0
+            float(spearmanr(f, p)[0]) if np.ptp(p) else 0.0
             for name, f, p in zip(self.problem.objectives, F[good].T, P[good].T, strict=True)
-            if name in MEASURED
+            if name in MEASURED and np.ptp(f)
         ]
-        return float(np.mean(ranked))
+        return float(np.mean(ranked)) if ranked else float("nan")
 
     def _initialize_infill(self) -> Population:
         problem: MappingProblem = self.problem
-        if not any(MEASURED.get(name) == "latency_s" for name in problem.objectives):
-            raise InputError(
-                f"algorithm guided: expected latency_s or throughput_hz among the objectives, got "
-                f"{list(problem.objectives)}; the model is fitted to times"
-            )
         self.system = problem.system
         baselines = [b.mapping for b in problem.named_baselines.values()]
         n_varied = max(self.initial - len(set(baselines)), 0)
@@ -191,14 +186,15 @@ class GuidedSearch(Algorithm):
         X, F = self._measured()
         good = np.isfinite(F).all(axis=1)
         columns = self._columns(F[good])
-        joules = columns.get("energy_j", np.full(good.sum(), np.nan))
-        measurements = [
-            Measurement(str(i), *values, 1)
-            for i, values in enumerate(zip(columns["latency_s"].tolist(), joules.tolist(), strict=True))
-        ]
-        mappings = self.problem.encoding.decode(X[good]).unstack()
-        partitioner, preset = self.problem.partitioner, self.problem.system
-        self.system = fitted_system(partitioner, preset, mappings, measurements, self.random_state)
+        if "latency_s" in columns:
+            joules = columns.get("energy_j", np.full(good.sum(), np.nan))
+            measurements = [
+                Measurement(str(i), *values, 1)
+                for i, values in enumerate(zip(columns["latency_s"].tolist(), joules.tolist(), strict=True))
+            ]
+            mappings = self.problem.encoding.decode(X[good]).unstack()
+            partitioner, preset = self.problem.partitioner, self.problem.system
+            self.system = fitted_system(partitioner, preset, mappings, measurements, self.random_state)
         self.model, self.fitted_to, self.kernels = None, len(X), {}
         first = X[good][non_dominated_rows(F[good])]
         before, self.states = self.states, []
@@ -245,18 +241,19 @@ class GuidedSearch(Algorithm):
         X, F = self._measured()
         good = np.isfinite(F).all(axis=1)
         X, F = X[good], F[good]
-        known, new = (model.evaluator.evaluate(problem.encoding.decode(rows)) for rows in (X, candidates))
-        corrections = self._corrections(known, new, self._columns(F))
         front = problem.normalised(F)
         front = front[non_dominated_rows(front)]
+        X, F = X[-MOST_KNOWN:], F[-MOST_KNOWN:]
+        known, new = (model.evaluator.evaluate(problem.encoding.decode(rows)) for rows in (X, candidates))
+        corrections = self._corrections(known, new, self._columns(F))
+        means = {column: c.mean for column, c in corrections.items()}
+        expected = problem.normalised(self._corrected(new, means))
         left, chosen = np.ones(len(candidates), dtype=np.bool_), list[int]()
         while left.any() and len(chosen) < self.batch:
-            means = {column: c.mean for column, c in corrections.items()}
             errors = {column: c.error for column, c in corrections.items()}
-            expected = problem.normalised(self._corrected(new, means))
             optimistic = {column: mean - OPTIMISM * errors[column] for column, mean in means.items()}
             gain = _gains(problem.normalised(self._corrected(new, optimistic)), front)
-            doubt = np.sum(list(errors.values()), axis=0)
+            doubt = np.sum([np.zeros(len(candidates)), *errors.values()], axis=0)
             # Where nothing promises to move the front, what is known least.
             best = int(np.lexsort((-doubt, -gain, ~left))[0])
             chosen.append(best)
@@ -303,28 +300,33 @@ class Correction:
         middle, spread = A.mean(axis=0), A.std(axis=0)
         spread[spread < 1e-9] = 1.0
         # Far from all that was measured, a feature says no more than at its edge.
-        self._known, self._new = (np.clip((x - middle) / spread, -5.0, 5.0) for x in (A, B))
-        self._offset = float(np.median(residual))
-        self._residual = residual - self._offset
+        known_features, new_features = (np.clip((x - middle) / spread, -5.0, 5.0) for x in (A, B))
+        offset = float(np.median(residual))
         first = ConstantKernel(0.01, (1e-6, 1.0)) * RBF(3.0, (0.3, 100.0)) + WhiteKernel(1e-3, (1e-8, 0.1))
-        self._fit(first if kernel is None else kernel, "fmin_l_bfgs_b" if kernel is None else None)
-
-    def _fit(self, kernel: Any, optimizer: str | None) -> None:
-        process = GaussianProcessRegressor(kernel, alpha=1e-10, optimizer=optimizer)
+        process = GaussianProcessRegressor(
+            first if kernel is None else kernel, alpha=1e-10, optimizer="fmin_l_bfgs_b" if kernel is None else None
+        )
         # Several threads would add up in another order, and on so little only get in each other's way.
         with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)  # at a bound
-            process.fit(self._known, self._residual)
-            mean, error = process.predict(self._new, return_std=True)
+            process.fit(known_features, residual - offset)
+            mean, self._covariance = process.predict(new_features, return_cov=True)
         self.kernel = process.kernel_
-        self.mean = mean + self._offset
-        self.error = np.sqrt(np.maximum(error**2 - self.kernel.k2.noise_level, 0.0))
+        self.mean = mean + offset
+        self._noise = self.kernel.k2.noise_level
+        self._covariance[np.diag_indices(len(mean))] -= (
+            self._noise
+        )  # of what is measured, not of what it scatters about
+
+    @property
+    def error(self) -> FloatArray:
+        """Standard errors (c,) of the means."""
+        return np.sqrt(np.maximum(np.diag(self._covariance), 0.0))
 
     def believe(self, i: int) -> None:
-        """Go on as if new mapping `i` had been measured as predicted."""
-        self._residual = np.append(self._residual, self.mean[i] - self._offset)
-        self._known = np.concatenate([self._known, self._new[i : i + 1]])
-        self._fit(self.kernel, None)
+        """Go on as if new mapping `i` had been measured as predicted: means stay, errors around it shrink."""
+        column = self._covariance[:, i].copy()
+        self._covariance -= np.outer(column, column) / (column[i] + self._noise)
 
 
 def _features(metrics: Metrics) -> FloatArray:
