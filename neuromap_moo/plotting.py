@@ -19,7 +19,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from neuromap_moo.evaluate import COLUMNS, MAXIMISED
+from neuromap_moo.evaluate import COLUMNS, MAXIMISED, half_interval
 from neuromap_moo.evaluate.analytic import LinkLoads, link_loads
 from neuromap_moo.evaluate.calibrate import Calibration
 from neuromap_moo.files import whole_file
@@ -57,6 +57,9 @@ def pareto(ax: Any, front: Front, baselines: Front | None = None, x: int = 0, y:
         ax.scatter(F[order, x], F[order, y], s=9, ec=INK, lw=0.4, label=label, zorder=3, **shade)
     else:
         ax.plot(F[order, x], F[order, y], "o", color=INK, ms=2.8, label=label, zorder=3)
+    wide = [half_interval(front.table, front.objective_names[i])[order] for i in (x, y)]
+    if np.isfinite(wide).all() and np.any(wide):
+        ax.errorbar(F[order, x], F[order, y], wide[1], wide[0], ls="", color=GREY, lw=0.7, zorder=2)
     ax.plot(F[front.knee, x], F[front.knee, y], "*", color=ACCENT, mec=INK, mew=0.5, ms=10, label="knee", zorder=4)
     if baselines is not None:
         B = baselines.objectives

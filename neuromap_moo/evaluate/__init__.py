@@ -51,6 +51,11 @@ ENERGY_TERMS = ("e_static_j", "e_dendops_j", "e_synops_j", "e_synmem_reads_j", "
 MAXIMISED = frozenset({"throughput_hz"})  #: every other numeric column is better when smaller
 
 
+#: Columns that a board can measure, by all columns that follow from one; and where half of their interval stands.
+MEASURED = {"latency_s": "latency_s", "step_time_s": "latency_s", "throughput_hz": "latency_s", "energy_j": "energy_j"}
+INTERVALS = {"latency_s": "latency_ci95_s", "energy_j": "energy_ci95_j"}
+
+
 class Evaluator(Protocol):
     """Anything that turns mappings into metrics.
 
@@ -135,6 +140,14 @@ def with_derived_columns(
         **dict(zip(ENERGY_TERMS, energies_j, strict=True)),
         **counts,
     }
+
+
+def half_interval(metrics: Metrics, name: str) -> NDArray[np.float64]:
+    """Half of the 95 % interval of a column (n,), as far as an evaluator tells it; else 0."""
+    column, interval = MEASURED.get(name), INTERVALS.get(MEASURED.get(name, ""))
+    if column is None or interval not in metrics:
+        return np.zeros(len(metrics[name]))
+    return np.asarray(metrics[name] * metrics[interval] / metrics[column])
 
 
 def minimised(metrics: Metrics, objectives: tuple[str, ...]) -> NDArray[np.float64]:

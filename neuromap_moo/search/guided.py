@@ -26,7 +26,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from threadpoolctl import threadpool_limits
 
-from neuromap_moo.evaluate import MAXIMISED, Metrics, minimised
+from neuromap_moo.evaluate import MAXIMISED, MEASURED, Metrics, minimised
 from neuromap_moo.evaluate.calibrate import Measurement, fitted_system
 from neuromap_moo.search.encoding import Genomes
 from neuromap_moo.search.generation import FAILED, SearchState, new_state, non_dominated_rows, search_generation
@@ -58,9 +58,6 @@ PARENTS = 100  # of what is varied without the model
 #: logarithms of these columns. Fewer predicted better than more, and one length scale better than one for each.
 SHARES = ("t_dendops_s", "t_synops_s", "t_link_s")
 FEATURES = ("step_time_s", "message_hops", "cores_used")
-
-#: Objectives that are measured, by the column that the model is corrected in.
-MEASURED = {"latency_s": "latency_s", "step_time_s": "latency_s", "throughput_hz": "latency_s", "energy_j": "energy_j"}
 
 
 class GuidedSearch(Algorithm):

@@ -12,21 +12,13 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromap_moo.evaluate import Metrics, minimised
+from neuromap_moo.evaluate import Metrics, half_interval, minimised
 from neuromap_moo.evaluate.noise import CONFIDENCE_Z
 from neuromap_moo.search.encoding import Genomes
 
 AGAIN_SHARE = 0.2  #: of the mappings measured in a generation: so many further attempts at most
 MOST_ATTEMPTS = 5  # at one mapping, before the front is confirmed
 CONFIRM_ROUNDS = 5  # until the front of the mappings confirmed is the one that was
-
-#: Columns that scatter, and the one with half of their 95 % interval.
-INTERVALS = {
-    "latency_s": "latency_ci95_s",
-    "step_time_s": "latency_ci95_s",
-    "throughput_hz": "latency_ci95_s",
-    "energy_j": "energy_ci95_j",
-}
 
 
 def known(problem: Any, X: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
@@ -36,11 +28,7 @@ def known(problem: Any, X: Genomes) -> tuple[NDArray[np.float64], NDArray[np.flo
     """
     metrics: Metrics = problem.evaluator.known(problem.encoding.decode(X))
     F = minimised(metrics, problem.objectives)
-    errors = np.zeros_like(F)
-    for i, name in enumerate(problem.objectives):
-        if name in INTERVALS:
-            measured = metrics["latency_s" if INTERVALS[name].startswith("latency") else "energy_j"]
-            errors[:, i] = np.abs(F[:, i]) * metrics[INTERVALS[name]] / measured / CONFIDENCE_Z
+    errors = np.stack([half_interval(metrics, name) for name in problem.objectives], axis=1) / CONFIDENCE_Z
     F[~np.isfinite(F).all(axis=1)] = np.nan
     return F, errors, metrics["attempts"]
 
