@@ -55,6 +55,7 @@ from neuromap_moo.run import (
     load_json,
     mappings_of,
     open_folder,
+    placement_of,
     provenance_of,
     reference_point,
     rescore,
@@ -396,6 +397,18 @@ def _measurements(settings: Settings, resolved: dict[str, Any]) -> None:
     print(f"\n{len(table['id'])} attempts at {len(set(table['mapping']))} mappings: {folder}")
 
 
+def _export(settings: Settings, resolved: dict[str, Any]) -> None:
+    """Write a placement file for every mapping of a run, which Lava's compiler takes."""
+    settings, problem, source, folder = _as_in_run(settings, resolved)
+    known = mappings_of(problem, source)
+    open_folder(folder, settings.overwrite)
+    for name, mapping in known.items():
+        check(mapping, problem)
+        save_json(folder / f"placement_{name}.json", placement_of(problem, name, mapping))
+    save_json(folder / SUMMARY, {"name": settings.name, "run": str(source), "mappings": len(known)})
+    print(f"{len(known)} placement files: {folder}")
+
+
 WORK = {
     "optimize": _optimize,
     "evaluate": _evaluate,
@@ -403,6 +416,7 @@ WORK = {
     "calibrate": _calibrate,
     "profile": _profile,
     "measurements": _measurements,
+    "export": _export,
 }
 
 

@@ -35,13 +35,13 @@ NETWORKS = {
     ),
 }
 
-TASKS = ("optimize", "evaluate", "sample", "calibrate", "profile", "measurements")
+TASKS = ("optimize", "evaluate", "sample", "calibrate", "profile", "measurements", "export")
 FORMATS = ("csv", "parquet")
 
 #: Keys that are a path or null; those that only some tasks use.
 PATHS = ("output", "run", "measurements", "samples")
 USED_BY = {
-    "run": ("evaluate", "calibrate", "measurements"),
+    "run": ("evaluate", "calibrate", "measurements", "export"),
     "measurements": ("calibrate", "measurements"),
     "samples": ("profile",),
 }

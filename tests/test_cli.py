@@ -28,6 +28,7 @@ from neuromap_moo.front import load_table
 from neuromap_moo.search import ALGORITHMS
 from neuromap_moo.settings import build_system
 from neuromap_moo.system import presets
+from neuromap_moo.workers.lava_placement import read_placement
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
@@ -686,3 +687,20 @@ def test_a_net_file_says_what_activity_is_assumed(here, monkeypatch, capsys):
     arguments = ["network=file", "network.path=mine.net", "budget.evaluations=100"]
     assert "a mean of 0.2 per neuron is assumed" in call(monkeypatch, capsys, *arguments, "output=a")[2]
     assert "is assumed" not in call(monkeypatch, capsys, *arguments, "network.activity=0.1", "output=b")[2]
+
+
+def test_placements_are_exported_for_lava(here, monkeypatch, capsys):
+    code, _, err = call(monkeypatch, capsys, *SMALL, "budget.evaluations=200", "output=run")
+    assert code == 0, err
+    code, out, err = call(monkeypatch, capsys, "task=export", "run=run", "output=placements")
+    assert code == 0, err
+    mappings = {m["id"]: m for m in json.loads((here / "run" / "mappings.json").read_text())["mappings"]}
+    assert f"{len(mappings)} placement files" in out
+    written = json.loads((here / "placements" / "placement_m000.json").read_text())
+    assert [x["kind"] for x in written["layers"]] == ["input", "lif", "lif"]
+    assert [core for x in written["layers"] for _, core in x["cores"]] == mappings["m000"]["core_of_slice"]
+    assert written["layers"][-1]["neurons"][-1][1] == 64
+    read = read_placement(here / "placements" / "placement_m000.json")
+    assert list(read) == [x["process"] for x in written["layers"][1:]]
+    code, _, err = call(monkeypatch, capsys, "task=export", "run=run", "output=placements")
+    assert (code, "holds a finished run" in err) == (2, True)
