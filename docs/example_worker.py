@@ -11,6 +11,10 @@ import os
 import sys
 
 
+class ImpossibleError(Exception):
+    """This mapping can never be measured; for anything else that goes wrong, the host had better try again."""
+
+
 def prepare(network, system):
     """Get ready for a network (.npz) and a system (YAML); return the chip's name and what it measures."""
     print(f"would load {network} for {system}", file=sys.stderr)  # stderr goes to the run's device/board_0.log
@@ -24,9 +28,9 @@ def measure(mapping, repeats):
     """
     slices = mapping["slices"]
     if len(slices) > 10_000:
-        raise ValueError("more slices than this chip has cores")  # no use trying again
+        raise ImpossibleError("more slices than this chip has cores")
     if os.environ.get("CHIP_IS_BUSY"):
-        raise RuntimeError("the chip is busy")  # the next attempt may work
+        raise RuntimeError("the chip is busy")
     fullest = max(s["stop"] - s["start"] for s in slices)
     return {"latency_s": [fullest * 1e-6] * repeats, "energy_j": [len(slices) * 1e-9] * repeats}
 
@@ -49,9 +53,9 @@ def main():
             number = message["id"]
             try:
                 say(type="result", id=number, metrics=measure(message["mapping"], message["repeats"]))
-            except ValueError as error:
+            except ImpossibleError as error:
                 say(type="error", id=number, kind="mapping", message=str(error))
-            except RuntimeError as error:
+            except Exception as error:
                 say(type="error", id=number, kind="transient", message=str(error))
         else:  # bye
             return

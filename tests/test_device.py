@@ -88,7 +88,7 @@ def problem_on(network, system, tmp_path):
     made = []
 
     def make(command, objectives=("latency_s", "energy_j"), folder=tmp_path / "run", **options):
-        quick = {"time_limit_s": 20.0, "restart_s": 0.01, "control_every": 0, "confirm": 1, "repeats": 2}
+        quick = {"time_limit_s": 20.0, "restart_s": 0.001, "control_every": 0, "confirm": 1, "repeats": 2}
         evaluator = {"name": "device", "command": command, "folder": str(folder), **quick, **options}
         made.append(nm.MappingProblem(network, system, objectives, evaluator))
         return made[-1]
@@ -268,10 +268,60 @@ def test_a_mapping_that_fails_three_times_is_infeasible_and_left_alone(worker, p
     assert len(statuses(problem)) == before
 
 
+def test_a_board_that_is_busy_for_a_while_is_waited_for(worker, problem_on):
+    busy = "print(json.dumps({'type': 'error', 'id': i, 'kind': 'transient', 'message': 'busy'}), flush=True)"
+    problem = problem_on(worker(f"if 0 < n < 6:\n    {busy}\nelse:\n    print(json.dumps(good), flush=True)"))
+    metrics = problem.evaluate_mappings(mappings_of(problem, 3))
+    assert np.isfinite(metrics["latency_s"]).all()
+
+
+def test_a_mapping_is_not_blamed_for_a_board_that_dies(worker, problem_on):
+    problem = problem_on(worker("if n:\n    os._exit(1)\nprint(json.dumps(good), flush=True)"))
+    first, second = mappings_of(problem, 2)
+    problem.evaluate_mappings([first])
+    with pytest.raises(DeviceError, match="no board is left"):
+        problem.evaluate_mappings([second])
+    repaired = problem_on(worker())
+    assert np.isfinite(repaired.evaluate_mappings([second])["latency_s"]).all()
+
+
+def test_a_board_that_refuses_what_others_measure_is_left_alone(worker, problem_on):
+    no = "print(json.dumps({'type': 'error', 'id': i, 'kind': 'mapping', 'message': 'no'}), flush=True)"
+    problem = problem_on(worker(f"if n:\n    {no}\nelse:\n    print(json.dumps(good), flush=True)"))
+    with pytest.raises(DeviceError, match="no"):
+        problem.evaluate_mappings(mappings_of(problem, 6))
+
+
+def test_boards_that_measure_different_things_are_refused(worker, problem_on, tmp_path):
+    path = tmp_path / "latency_only.py"
+    path.write_text(WORKER.replace(', "energy_j"]', "]").replace("ANSWER", "print(json.dumps(good), flush=True)"))
+    slow = "time.sleep(0.2); print(json.dumps(good), flush=True)"
+    problem = problem_on([worker(slow), f"{PYTHON} {path} {tmp_path / 'count'}"])
+    metrics = problem.evaluate_mappings(mappings_of(problem, 12))
+    measured = np.isfinite(metrics["energy_j"])
+    assert measured.all() or not measured.any()  # whichever was ready first
+    assert sum("all have to agree" in b.given_up for b in problem.evaluator.boards) == 1
+
+
+def test_every_board_measures_the_control_at_first_and_now_and_then(worker, problem_on):
+    slow = "time.sleep(0.01); print(json.dumps(good), flush=True)"
+    problem = problem_on([worker(slow), worker(slow), f"{PYTHON} -c 'raise SystemExit(4)'"], control_every=5)
+    mappings = mappings_of(problem, 40)
+    problem.evaluate_mappings(mappings)
+    attempts = problem.evaluator.opened().attempts()
+    control = attempts[0].mapping
+    for board in ("board_0", "board_1"):
+        own = [a.mapping == control for a in attempts if a.board == board]
+        assert own.index(True) <= 1  # a board may begin before the control has
+        gaps = np.diff(np.flatnonzero(own))
+        assert (gaps <= 6).all()
+        assert len(own) - np.flatnonzero(own)[-1] <= 6
+
+
 def test_a_mapping_that_is_refused_is_asked_for_once(worker, problem_on):
     no = "print(json.dumps({'type': 'error', 'id': i, 'kind': 'mapping', 'message': 'no'}), flush=True)"
     problem = problem_on(worker(f"if cores == 3:\n    {no}\nelse:\n    print(json.dumps(good), flush=True)"))
-    mappings = mappings_of(problem, 8)
+    mappings = sorted(mappings_of(problem, 8), key=lambda m: -m.cores_used)
     for _ in range(2):
         metrics = problem.evaluate_mappings(mappings)
     assert np.isnan(metrics["energy_j"]).tolist() == [m.cores_used == 3 for m in mappings]

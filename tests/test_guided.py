@@ -106,10 +106,10 @@ def test_a_model_that_misleads_is_left_aside_and_measuring_goes_on(network, syst
 
 def test_a_model_that_is_right_is_believed(network, system):
     problem = nm.MappingProblem(network, system, evaluator=Judged(network, system, lambda values: values))
-    run = nm.search(problem, "guided", evaluations=80, options=QUICK, robustness_samples=0)
+    run = nm.search(problem, "guided", evaluations=60, options=QUICK, robustness_samples=0)
     assert run.history_of("model_rank_correlation")[-1] > 0.5
     assert run.history_of("model_trusted").all()
-    best = nm.search(nm.MappingProblem(network, system), evaluations=3000).hypervolume
+    best = nm.search(nm.MappingProblem(network, system), evaluations=1000).hypervolume
     assert run.hypervolume > 0.995 * best
 
 

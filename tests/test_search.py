@@ -38,7 +38,7 @@ OBJECTIVES = (
 #: Options under which a few hundred evaluations take little time: less annealing between them, or within one.
 QUICK = {name: {"local_share": 0.5} for name in ALGORITHMS if name not in ("random", "es")}
 QUICK |= {"random": {}, "es": {}, "annealing": {"snapshot_moves": 200, "run_moves": 3000}}
-QUICK["guided"] = {"initial": 60, "batch": 160, "model_evaluations": 50}
+QUICK["guided"] = {"initial": 60, "batch": 180, "model_evaluations": 30}
 
 
 @pytest.fixture(scope="module")

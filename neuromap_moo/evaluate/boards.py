@@ -32,8 +32,8 @@ METRICS = ("latency_s", "energy_j")  #: what a board may measure; the first it m
 
 LONGEST_LINE = 2**24  # bytes of an answer
 MOST_FAILURES = 3  #: of a mapping, before it counts as infeasible
-GIVE_UP = 6  #: failures of a board in a row, without a success, before it is left alone for good
-SUSPECT = 3  #: failures of a board in a row, after which it has to measure the control before anything else
+GIVE_UP = 10  #: failures of a board in a row, without a success, before it is left alone for good
+SUSPECT = 2  #: of them, after which it has to measure the control: before a mapping is blamed for the third time
 LONGEST_PAUSE_S = 60.0  # between restarts, each twice the one before
 GOODBYE_S = 5.0  # for a worker to end by itself
 POLL_S = 0.2  # between looks at whether the user wants to stop
@@ -142,6 +142,11 @@ class Board:
         self._lifeline = -1
         self._rest = b""
 
+    @property
+    def full_name(self) -> str:
+        """What tells it from others in the store, see `noise.name_of`."""
+        return f"{self.label} ({self.name})"
+
     def ready(self) -> None:
         """Start the worker unless it runs; raises FailureError."""
         if self._process is not None and self._process.poll() is None:
@@ -177,11 +182,12 @@ class Board:
 
     def failed(self, failure: FailureError) -> None:
         """Draw the consequences of a failure: a restart after a pause, or none any more."""
-        self.failures = 0 if failure.kind == status.REFUSED else self.failures + 1
+        self.failures += 1
         if failure.fatal or self.failures >= GIVE_UP:
             self.given_up = str(failure)
         if failure.restart or self.given_up:
             self.stop()
+        if failure.kind != status.REFUSED:
             pause_s = min(self.restart_s * 2.0 ** (self.failures - 1), LONGEST_PAUSE_S)
             self.paused_until = time.monotonic() + pause_s
 
@@ -270,6 +276,7 @@ class _Work:
     at_work: int = 0
     stopped: bool = False
     error: BaseException | None = None
+    metrics: tuple[str, ...] = ()  # that all boards measure
     changed: threading.Condition = field(default_factory=threading.Condition)
 
 
@@ -321,12 +328,23 @@ def measure(
             back = True
             try:
                 board.ready()
+                with work.changed:
+                    work.metrics = work.metrics or board.metrics
+                if board.metrics != work.metrics:
+                    raise FailureError(
+                        status.INVALID,
+                        f"measures {board.metrics}, other boards {work.metrics}; all have to agree",
+                        fatal=True,
+                    )
                 control = control_due(board)
                 failure = None if control is None else attempt(board, control, CONTROL)
-                if failure is None:
+                if failure is not None:
+                    failure.fatal |= failure.kind == status.REFUSED  # what others have measured
+                else:
                     failure = attempt(board, job.mapping, job.purpose)
-                    job.failures += failure is not None and board.has_worked
-                    back = failure is not None and failure.kind != status.REFUSED and job.failures < MOST_FAILURES
+                    if board.has_worked and failure is not None:
+                        job.failures += MOST_FAILURES if failure.kind == status.REFUSED else 1
+                    back = failure is not None and job.failures < MOST_FAILURES
                 if failure is not None:
                     board.failed(failure)
             except FailureError as failure:  # it did not start
@@ -343,6 +361,8 @@ def measure(
             if board.given_up:
                 return
 
+    if should_stop():
+        return
     threads = [threading.Thread(target=serve, args=(b,), daemon=True) for b in boards if not b.given_up]
     for thread in threads:
         thread.start()

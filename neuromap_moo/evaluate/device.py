@@ -28,7 +28,7 @@ from neuromap_moo.evaluate.boards import (
     Job,
     measure,
 )
-from neuromap_moo.evaluate.noise import CONFIDENCE_Z, Estimates, estimates
+from neuromap_moo.evaluate.noise import CONFIDENCE_Z, Estimates, estimates, name_of
 from neuromap_moo.evaluate.store import DONE, FAILURES, REFUSED, Attempt, Store, key_of
 from neuromap_moo.files import whole_file
 from neuromap_moo.mapping import Mapping, MappingBatch, entry_of
@@ -162,24 +162,21 @@ class DeviceEvaluator:
         attempts = self.opened().attempts()
         found = self.estimates()
         boards: dict[str, dict[str, object]] = {}
-        for label in dict.fromkeys(a.board for a in attempts):
-            own = [a for a in attempts if a.board == label]
+        for label in dict.fromkeys(name_of(a) for a in attempts):
+            own = [a for a in attempts if name_of(a) == label]
             ended = [a for a in own if a.ended_s == a.ended_s]
             counts = {s: sum(a.status == s for a in own) for s in dict.fromkeys(a.status for a in own)}
             spent = {True: 0.0, False: 0.0}
             for a in ended:
                 spent[a.status == DONE] += a.ended_s - a.started_s
             boards[label] = {
-                "device": own[-1].device,
                 **counts,
                 "seconds_measuring": spent[True],
                 "seconds_lost": spent[False],
-                "drift": {d.metric: float(d.level[-1] - 1.0) for d in found.drifts if d.board == label},
+                "drift": {d.metric: d.last - 1.0 for d in found.drifts if d.board == label},
                 "drift_corrected": any(d.corrected for d in found.drifts if d.board == label),
             }
-        for board in self.boards:
-            if board.given_up:
-                boards.setdefault(board.label, {})["given_up"] = board.given_up
+        given_up = {board.label: board.given_up for board in self.boards if board.given_up}
         return {
             "store": str(self.store_path),
             "attempts": len(attempts),
@@ -188,6 +185,7 @@ class DeviceEvaluator:
             "scatter_within_attempts": found.within,
             "scatter_between_attempts": found.between,
             "boards": boards,
+            **({"given_up": given_up} if given_up else {}),
         }
 
     def opened(self) -> Store:
@@ -261,7 +259,7 @@ class DeviceEvaluator:
             return self._control  # are these mappings bad, or is the board?
         if not self.control_every or failures.get(key, 0) >= MOST_FAILURES:
             return None
-        own = [a for a in attempts if a.board == board.label and a.status == DONE]
+        own = [a for a in attempts if name_of(a) == board.full_name and a.status == DONE]
         since = next((i for i, a in enumerate(reversed(own)) if a.mapping == key), None)
         if since is None:  # on its first board the control is about to be measured anyway
             return self._control if own or any(a.mapping == key for a in attempts) else None
@@ -271,18 +269,20 @@ class DeviceEvaluator:
 def _counts(attempts: Sequence[Attempt]) -> tuple[dict[str, int], dict[str, int]]:
     """Count by mapping the attempts that are done, and those that failed since; a refusal counts as all failures.
 
-    Failures on a board that never measured anything are its own.
+    Failures on a board that never measured anything are its own, as are those at the control.
     """
     done: dict[str, int] = {}
     failures: dict[str, int] = {}
-    have_worked = {a.board for a in attempts if a.status == DONE}
+    have_worked = {name_of(a) for a in attempts if a.status == DONE}
     for a in attempts:
         if a.status == DONE:
             done[a.mapping] = done.get(a.mapping, 0) + 1
             failures[a.mapping] = 0
+        elif a.purpose == CONTROL or name_of(a) not in have_worked:
+            continue
         elif a.status == REFUSED:
             failures[a.mapping] = failures.get(a.mapping, 0) + MOST_FAILURES
-        elif a.status in FAILURES and a.board in have_worked:
+        elif a.status in FAILURES:
             failures[a.mapping] = failures.get(a.mapping, 0) + 1
     return done, failures
 

@@ -34,8 +34,13 @@ class Drift(NamedTuple):
     board: str
     metric: str
     at_s: FloatArray  # (k,), since 1970
-    level: FloatArray  # (k,), relative to the reference: 1 is no drift
+    measured: FloatArray  # (k,), relative to the reference: 1 is no drift
     corrected: bool  # where it is more than scatter
+
+    @property
+    def last(self) -> float:
+        """Where the board ended, relative to the reference."""
+        return float(np.exp(_smooth(np.log(self.measured))[-1]))
 
 
 class Estimate(NamedTuple):
@@ -56,10 +61,10 @@ class Estimates(NamedTuple):
 
 
 def estimates(attempts: Sequence[Attempt], metrics: Sequence[str], control: str | None) -> Estimates:
-    """Take the attempts that are done together, mapping by mapping; `control` is measured now and then by each board.
+    """Take the attempts that are done together, mapping by mapping; boards measure `control` now and then.
 
-    Values of a board that drifts are divided by what its control measurements around them are of the reference, the
-    median over boards of their first ones, where a chi-squared test tells the drift from scatter.
+    Values of a board that drifts are divided by what its control measurements around them are of the reference, the mean
+    over all boards, where a chi-squared test tells the drift from scatter. Boards go by `name_of`.
     """
     done = [a for a in attempts if a.status == DONE]
     of: dict[str, dict[str, Estimate]] = {}
@@ -68,21 +73,26 @@ def estimates(attempts: Sequence[Attempt], metrics: Sequence[str], control: str 
         rows = [a for a in done if a.metrics.get(metric)]
         logs = {a.id: np.log(a.metrics[metric]) for a in rows}
         within[metric] = _pooled([x for x in logs.values() if x.size > 1])
-        shift: dict[int, float] = dict.fromkeys(logs, 0.0)
+        shift: dict[int, tuple[float, float]] = {}  # of the logarithm, and its variance
         of_control = [a for a in rows if a.mapping == control]
         if of_control:
-            found = _drifts(metric, of_control, logs, within[metric])
+            found, variance = _drifts(metric, of_control, logs, within[metric])
             drifts += found
             by_board = {d.board: d for d in found if d.corrected}
             for a in rows:
-                if a.board in by_board:
-                    d = by_board[a.board]
-                    shift[a.id] = float(np.interp(a.started_s, d.at_s, np.log(d.level)))
+                if (d := by_board.get(name_of(a))) is not None:
+                    shift[a.id] = _shift(d, a, a.mapping == control), variance / min(SMOOTHED, d.at_s.size)
         grouped: dict[str, list[FloatArray]] = {}
+        doubt: dict[str, list[float]] = {}
         for a in rows:
-            grouped.setdefault(a.mapping, []).append(logs[a.id] - shift[a.id])
+            by, uncertain = shift.get(a.id, (0.0, 0.0))
+            grouped.setdefault(a.mapping, []).append(logs[a.id] - by)
+            doubt.setdefault(a.mapping, []).append(uncertain)
         between[metric] = _between([g for g in grouped.values() if len(g) > 1], within[metric])
-        of[metric] = {key: _estimate(group, within[metric], between[metric]) for key, group in grouped.items()}
+        of[metric] = {
+            key: _estimate(group, within[metric], between[metric], float(np.mean(doubt[key])))
+            for key, group in grouped.items()
+        }
     return Estimates(of, within, between, drifts)
 
 
@@ -108,18 +118,43 @@ def _median_variance(within: float, n: int) -> float:
     return within**2 / (n if n <= 2 else n * MEDIAN_EFFICIENCY)
 
 
-def _estimate(group: Sequence[FloatArray], within: float, between: float) -> Estimate:
+def _estimate(group: Sequence[FloatArray], within: float, between: float, correction: float) -> Estimate:
     values = np.concatenate(group)
-    error = math.sqrt(_median_variance(within, values.size) + between**2 / len(group))
-    return Estimate(float(np.exp(np.median(values))), error, len(group))
+    variance = _median_variance(within, values.size) + between**2 / len(group) + correction
+    return Estimate(float(np.exp(np.median(values))), math.sqrt(variance), len(group))
 
 
-def _drifts(metric: str, attempts: Sequence[Attempt], logs: Mapping[int, FloatArray], within: float) -> list[Drift]:
+def name_of(attempt: Attempt) -> str:
+    """Return what tells boards apart: their place in the list and what they call themselves."""
+    return f"{attempt.board} ({attempt.device})"
+
+
+def _shift(drift: Drift, attempt: Attempt, is_control: bool) -> float:
+    """Return how far the logarithm of a value is off: by the controls around it, leaving itself out."""
+    at_s, off = drift.at_s, np.log(drift.measured)
+    if is_control:
+        others = at_s != attempt.started_s
+        if not others.any():
+            return 0.0
+        at_s, off = at_s[others], off[others]
+    return float(np.interp(attempt.started_s, at_s, _smooth(off)))
+
+
+def _smooth(values: FloatArray) -> FloatArray:
+    """Return moving means of SMOOTHED values."""
+    half = SMOOTHED // 2
+    return np.array([values[max(i - half, 0) : i + half + 1].mean() for i in range(values.size)])
+
+
+def _drifts(
+    metric: str, attempts: Sequence[Attempt], logs: Mapping[int, FloatArray], within: float
+) -> tuple[list[Drift], float]:
+    """Return the drift of each board, and the variance of one measurement of the control."""
     by_board: dict[str, list[Attempt]] = {}
-    for a in attempts:
-        by_board.setdefault(a.board, []).append(a)
+    for a in sorted(attempts, key=lambda a: a.started_s):
+        by_board.setdefault(name_of(a), []).append(a)
     medians = {board: np.array([np.median(logs[a.id]) for a in rows]) for board, rows in by_board.items()}
-    reference = float(np.median([x[0] for x in medians.values()]))
+    reference = float(np.mean(np.concatenate(list(medians.values()))))
     chance = np.mean([_median_variance(within, logs[a.id].size) for a in attempts])
     # Differences of neighbours show the scatter of attempts and little of a slow drift (von Neumann 1941).
     steps = np.concatenate([np.diff(x) for x in medians.values()])
@@ -127,9 +162,9 @@ def _drifts(metric: str, attempts: Sequence[Attempt], logs: Mapping[int, FloatAr
     drifts = []
     for board, rows in by_board.items():
         off = medians[board] - reference
-        # Where boards have offsets of their own, even a single one can be told from scatter.
-        drifting = float((off**2).sum()) / variance > chi2.ppf(1.0 - DRIFT_LEVEL, off.size) if variance else off.any()
-        half = SMOOTHED // 2
-        level = np.array([off[max(i - half, 0) : i + half + 1].mean() for i in range(off.size)])
-        drifts.append(Drift(board, metric, np.array([a.started_s for a in rows]), np.exp(level), bool(drifting)))
-    return drifts
+        # The reference is made of the same measurements: with one board that takes a degree of freedom.
+        freedom = off.size - (len(by_board) == 1)
+        limit = chi2.ppf(1.0 - DRIFT_LEVEL, freedom) * variance if freedom else math.inf
+        drifting = bool((off**2).sum() > limit + 1e-18)
+        drifts.append(Drift(board, metric, np.array([a.started_s for a in rows]), np.exp(off), drifting))
+    return drifts, variance

@@ -97,6 +97,8 @@ def search_mappings(
     if checkpoint is not None and checkpoint.exists():
         state = load_checkpoint(checkpoint, fingerprint)
         state.algorithm.problem = problem
+        if state.reference_point is not None:  # that of measured baselines moves with every further attempt
+            problem.reference_point = state.reference_point
     else:
         state = new_state(problem, make_algorithm(algorithm, problem, options), seed)
     measures = isinstance(problem.evaluator, Measuring)
@@ -111,6 +113,7 @@ def search_mappings(
         whole = search_generation(problem, state, budget.evaluations, keep_evaluations)
         if not len(state.archive_F):
             raise KeyboardInterrupt  # stopped before anything was measured
+        state.reference_point = problem.reference_point
         state.seconds = time.perf_counter() - started
         reached = (problem.hypervolume(state.archive_F), *_best(problem, state.archive_F))
         state.history.append((state.evaluations, state.seconds, *reached, *_extras(problem, state.algorithm).values()))
@@ -130,8 +133,10 @@ def search_mappings(
         if stop:
             break
     if state.ended and len(state.measured_X):
-        confirm(problem, state.measured_X)
+        if not confirm(problem, state.measured_X):
+            state.ended = ""  # the checkpoint has it as ended, and goes on with confirming
         take_front(problem, state)
+        state.seconds = time.perf_counter() - started
     return _result(problem, state, keep_evaluations)
 
 

@@ -46,6 +46,7 @@ class SearchState:
     #: front, which is then taken from these.
     measured_X: Genomes = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
     measured_made_by: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
+    reference_point: NDArray[np.float64] | None = None
     ended: str = ""  #: why the search ended; empty while it has not
 
 

@@ -10,6 +10,7 @@ and parents are varied as in NSGA-II.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -92,9 +93,11 @@ class GuidedSearch(Algorithm):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the model out of checkpoints; it is made again from the constants."""
-        for state in self.states:
+        bare = [copy.copy(state) for state in self.states]
+        for state in bare:
+            state.algorithm = copy.copy(state.algorithm)
             state.algorithm.problem = None
-        return {**self.__dict__, "model": None}
+        return {**self.__dict__, "model": None, "states": bare}
 
     @property
     def columns(self) -> dict[str, float]:

@@ -18,7 +18,6 @@ from neuromap_moo.search.encoding import Genomes
 
 AGAIN_SHARE = 0.2  #: of the mappings measured in a generation: so many further attempts at most
 MOST_ATTEMPTS = 5  # at one mapping, before the front is confirmed
-CONFIRM_ROUNDS = 5  # until the front of the mappings confirmed is the one that was
 
 
 def known(problem: Any, X: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
@@ -59,17 +58,25 @@ def settle(problem: Any, X: Genomes, allowed: int) -> int:
     F, errors, attempts = known(problem, X)
     rows = undecided(F, errors, attempts)[:allowed]
     for n in np.unique(attempts[rows]).tolist():
+        if problem.evaluator.should_stop():
+            break
         again = rows[attempts[rows] == n]
         problem.evaluator.again(problem.encoding.decode(X[again]).unstack(), n + 1)
     return int(rows.size)
 
 
-def confirm(problem: Any, X: Genomes) -> None:
-    """Measure the front among `X` until each of its members has as many attempts as the evaluator asks for."""
-    for _ in range(CONFIRM_ROUNDS):
+def confirm(problem: Any, X: Genomes) -> bool:
+    """Measure the front among `X` until each of its members has as many attempts as the evaluator asks for.
+
+    Returns false where it was stopped before that. Members that fail on the way are left as they are.
+    """
+    tried = np.zeros(len(X), dtype=np.bool_)
+    while not problem.evaluator.should_stop():
         F, _, attempts = known(problem, X)
         front = moocore.is_nondominated(F, keep_weakly=False)
-        few = front & (attempts < problem.evaluator.confirm)
-        if not few.any() or problem.evaluator.should_stop():
-            return
+        few = front & (attempts < problem.evaluator.confirm) & ~tried
+        if not few.any():
+            return True
         problem.evaluator.again(problem.encoding.decode(X[few]).unstack(), problem.evaluator.confirm)
+        tried |= few
+    return False

@@ -48,8 +48,8 @@ N_BALANCED_SEEDS = 30
 #: Share of a search's work that goes to annealing runs.
 LOCAL_SHARE = 0.9
 
-#: Properties of a problem that depend on costs or the evaluator.
-CACHED = ("workbench", "balanced", "_balanced", "named_baselines", "reference_point")
+#: Properties of a problem that are another's on another system; its baselines stay, as mappings to begin with.
+OF_SYSTEM = ("workbench", "reference_point")
 
 #: Seed of the random layer orders among the baselines: they belong to the problem, not to a run.
 LAYER_ORDER_SEED = 0
@@ -137,7 +137,7 @@ class MappingProblem(Problem):
     def modelled(self, system: System) -> MappingProblem:
         """Return the same problem judged by the analytic model, on a system that differs in costs alone."""
         other = copy.copy(self)
-        for name in CACHED:
+        for name in OF_SYSTEM:
             other.__dict__.pop(name, None)
         other.system = system
         other.evaluator = AnalyticEvaluator(self.partitioner, system)
