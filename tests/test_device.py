@@ -309,7 +309,7 @@ def test_every_board_measures_the_control_at_first_and_now_and_then(worker, prob
     mappings = mappings_of(problem, 40)
     problem.evaluate_mappings(mappings)
     attempts = problem.evaluator.opened().attempts()
-    control = attempts[0].mapping
+    control = key_of(mappings[0])
     for board in ("board_0", "board_1"):
         own = [a.mapping == control for a in attempts if a.board == board]
         assert own.index(True) <= 1  # a board may begin before the control has

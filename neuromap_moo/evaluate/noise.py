@@ -61,10 +61,10 @@ class Estimates(NamedTuple):
 
 
 def estimates(attempts: Sequence[Attempt], metrics: Sequence[str], control: str | None) -> Estimates:
-    """Take the attempts that are done together, mapping by mapping; boards measure `control` now and then.
+    """Take the attempts that are done together, by mapping; each board measures `control` now and then.
 
-    Values of a board that drifts are divided by what its control measurements around them are of the reference, the mean
-    over all boards, where a chi-squared test tells the drift from scatter. Boards go by `name_of`.
+    Values of a board that drifts are divided by what its control measurements around them are of the reference, the
+    mean over all boards, where a chi-squared test tells the drift from scatter. Boards go by `name_of`.
     """
     done = [a for a in attempts if a.status == DONE]
     of: dict[str, dict[str, Estimate]] = {}
