@@ -136,6 +136,7 @@ class MappingProblem(Problem):
 
     def modelled(self, system: System) -> MappingProblem:
         """Return the same problem judged by the analytic model, on a system that differs in costs alone."""
+        _ = self.named_baselines  # or each would make its own, and a resumed search other ones than an unbroken one
         other = copy.copy(self)
         for name in OF_SYSTEM:
             other.__dict__.pop(name, None)
