@@ -224,13 +224,7 @@ def _as_in_run(settings: Settings, resolved: dict[str, Any]) -> tuple[Settings, 
 def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
     settings, problem, source, folder = _as_in_run(settings, resolved)
     with _let_go(problem):
-        _evaluate_in(settings, resolved, problem, source, folder)
-
-
-def _evaluate_in(
-    settings: Settings, resolved: dict[str, Any], problem: MappingProblem, source: Path, folder: Path
-) -> None:
-    result = rescore(problem, source)
+        result = rescore(problem, source)
     open_folder(folder, settings.overwrite)
     save_table(folder / "evaluated.csv", result.scored, extra={"non_dominated": result.non_dominated})
     front = with_robustness(problem, result.front, settings.robustness_samples, settings.seed)

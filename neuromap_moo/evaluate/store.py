@@ -27,7 +27,6 @@ from neuromap_moo.mapping import Mapping
 DONE, RUNNING, LOST, WITHDRAWN = "done", "running", "lost", "withdrawn"
 CRASHED, TIMEOUT, TRANSIENT, REFUSED, INVALID = "crashed", "timeout", "transient", "refused", "invalid"
 FAILURES = (CRASHED, TIMEOUT, TRANSIENT, INVALID)  #: that may be the mapping's fault, or the board's
-STATUSES = (DONE, RUNNING, LOST, WITHDRAWN, REFUSED, *FAILURES)
 
 #: Scripts that bring a file from one schema version to the next; the file's own is SQLite's user_version.
 MIGRATIONS = (
@@ -90,8 +89,8 @@ def attempts_table(path: str | os.PathLike[str]) -> dict[str, list[Any]]:
     connection = connect(Path(path))
     try:
         cursor = connection.execute(
-            "SELECT id, network, system, mapping, board, device, purpose, repeats, status, metrics, error, started_s, "
-            "ended_s FROM attempts ORDER BY id"
+            "SELECT id, network, system, mapping, board, device, purpose, repeats, status, "
+            "ifnull(metrics, '') AS metrics, ifnull(error, '') AS error, started_s, ended_s FROM attempts ORDER BY id"
         )
         names, rows = [column[0] for column in cursor.description], cursor.fetchall()
     finally:
@@ -102,14 +101,8 @@ def attempts_table(path: str | os.PathLike[str]) -> dict[str, list[Any]]:
         name: [statistics.median(v[name]) if v.get(name) else math.nan for v in values]
         for name in ("latency_s", "energy_j")
     }
-    return {
-        **table,
-        "metrics": [text or "" for text in table["metrics"]],
-        "error": [e or "" for e in table["error"]],
-    } | {
-        **medians,
-        "ended_s": [math.nan if end is None else end for end in table["ended_s"]],
-    }
+    ended_s = [math.nan if end is None else end for end in table["ended_s"]]
+    return {**table, "ended_s": ended_s, **medians}
 
 
 class Store:
@@ -123,6 +116,7 @@ class Store:
         self.path, self.network, self.system = Path(path), network, system
         self._lock = threading.RLock()
         self._ended: list[Attempt] = []  # those before the first that still runs: they change no more
+        self._owner = socket.gethostname(), _process(os.getpid())
         self._connection = connect(self.path)
         self._give_up_lost()
 
@@ -142,10 +136,7 @@ class Store:
             cursor.execute(
                 "INSERT INTO attempts (network, system, mapping, board, device, purpose, repeats, status, host, "
                 "process, started_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(self.network, self.system, key, board, device, purpose, repeats, RUNNING),
-                    *(socket.gethostname(), _process(os.getpid()), time.time()),
-                ),
+                (self.network, self.system, key, board, device, purpose, repeats, RUNNING, *self._owner, time.time()),
             )
             return int(cursor.lastrowid or 0)
 
@@ -193,15 +184,16 @@ class Store:
 
     def _give_up_lost(self) -> None:
         """Mark attempts as lost whose process, on this machine, is no more."""
+        host = self._owner[0]
         with self._writing() as cursor:
             rows = cursor.execute(
-                "SELECT DISTINCT process FROM attempts WHERE status = ? AND host = ?", (RUNNING, socket.gethostname())
+                "SELECT DISTINCT process FROM attempts WHERE status = ? AND host = ?", (RUNNING, host)
             ).fetchall()
             for (process,) in rows:
                 if _process(int(process.split()[0])) != process:
                     cursor.execute(
                         "UPDATE attempts SET status = ? WHERE status = ? AND host = ? AND process = ?",
-                        (LOST, RUNNING, socket.gethostname(), process),
+                        (LOST, RUNNING, host, process),
                     )
 
 

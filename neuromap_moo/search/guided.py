@@ -212,9 +212,12 @@ class GuidedSearch(Algorithm):
         latency_steps = steps + self.problem.partitioner.depth - 1
         columns = {}
         for name, values in zip(self.problem.objectives, F.T, strict=True):
-            if name in MEASURED:
-                step_s = {"step_time_s": values, "throughput_hz": -1.0 / (steps * values)}.get(name)
-                columns[MEASURED[name]] = values if step_s is None else step_s * latency_steps
+            if name == "throughput_hz":
+                columns["latency_s"] = latency_steps * -1.0 / (steps * values)
+            elif name == "step_time_s":
+                columns["latency_s"] = latency_steps * values
+            elif name in MEASURED:
+                columns[name] = values
         return columns
 
     def _search(self) -> Genomes:

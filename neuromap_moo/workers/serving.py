@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-PROTOCOL = 1
+from neuromap_moo.evaluate.boards import PROTOCOL
 
 #: Measures a mapping: takes the message `measure`, returns values by metric, one for each repeat.
 Measure = Callable[[Mapping[str, Any]], dict[str, list[float]]]

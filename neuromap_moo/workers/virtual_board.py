@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from neuromap_moo.evaluate.boards import METRICS
 from neuromap_moo.evaluate.packet import PacketEvaluator
 from neuromap_moo.mapping import Mapping as CoreMapping
 from neuromap_moo.mapping import stack
@@ -26,8 +27,6 @@ from neuromap_moo.network import Network, load_npz
 from neuromap_moo.partition import partitioner_for
 from neuromap_moo.system import System, load_system
 from neuromap_moo.workers.serving import FatalError, Measure, TransientError, serve
-
-METRICS = ("latency_s", "energy_j")
 
 
 @dataclass(frozen=True)
