@@ -39,8 +39,8 @@ from neuromap_moo.evaluate.device import STORE, DeviceEvaluator
 from neuromap_moo.evaluate.store import attempts_table, key_of
 from neuromap_moo.files import config_folder
 from neuromap_moo.front import Front, reductions, save_columns, save_parquet, save_table
-from neuromap_moo.mapping import check, save_mappings, stack
-from neuromap_moo.network import Network, layer_table
+from neuromap_moo.mapping import check, placement_of, save_mappings, stack
+from neuromap_moo.network import Network, layer_table, save_network
 from neuromap_moo.partition import partitioner_for
 from neuromap_moo.readers import MEASURED, measure_activity, save_activity
 from neuromap_moo.run import CHECKPOINT as CHECKPOINT_FILE
@@ -55,7 +55,6 @@ from neuromap_moo.run import (
     load_json,
     mappings_of,
     open_folder,
-    placement_of,
     provenance_of,
     reference_point,
     rescore,
@@ -76,7 +75,7 @@ from neuromap_moo.search import (
     varied_mappings,
 )
 from neuromap_moo.settings import Settings, build_network, build_system, cut_network, has_activity
-from neuromap_moo.system import BRACKET, System
+from neuromap_moo.system import BRACKET, System, save_system
 from neuromap_moo.topology import GIVEN
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -392,13 +391,18 @@ def _measurements(settings: Settings, resolved: dict[str, Any]) -> None:
 
 
 def _export(settings: Settings, resolved: dict[str, Any]) -> None:
-    """Write a placement file for every mapping of a run, which Lava's compiler takes."""
+    """Write a placement file for every mapping of a run, which Lava's compiler takes, and what they belong to."""
     settings, problem, source, folder = _as_in_run(settings, resolved)
-    known = mappings_of(problem, source)
+    network, known = problem.network, mappings_of(problem, source)
+    if not isinstance(network, Network):
+        raise InputError(f"run '{source}': expected a network's mappings; a core graph has no neurons to export")
     open_folder(folder, settings.overwrite)
     for name, mapping in known.items():
         check(mapping, problem)
-        save_json(folder / f"placement_{name}.json", placement_of(problem, name, mapping))
+        save_json(folder / f"placement_{name}.json", placement_of(name, mapping, network, problem.system))
+    save_network(network, folder / "network.npz")
+    save_system(problem.system, folder / "system.yaml")
+    save_mappings(folder / "mappings.json", known, network, problem.system)
     save_json(folder / SUMMARY, {"name": settings.name, "run": str(source), "mappings": len(known)})
     print(f"{len(known)} placement files: {folder}")
 

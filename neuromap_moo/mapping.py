@@ -24,6 +24,7 @@ from neuromap_moo.partition import CoreGraph
 from neuromap_moo.system import System
 
 SCHEMA = 1
+PLACEMENT_SCHEMA = 1  # of placement files, which workers/lava_placement.py reads
 LARGEST = 2**31  # core ids are 32-bit integers
 
 
@@ -250,6 +251,27 @@ def entry_of(name: str, mapping: Mapping, network: Network | CoreGraph) -> dict[
         "cores_per_layer": mapping.cores_per_layer,
         "slices": _slices(mapping, network),
         "core_of_slice": mapping.core_of_slice,
+    }
+
+
+def placement_of(name: str, mapping: Mapping, network: Network, system: System) -> dict[str, Any]:
+    """Return the content of a placement file, which `workers/lava_placement.py` reads, for one mapping of a network.
+
+    Each layer has its cores as (chip, core on the chip), slice by slice, and the neurons of each slice.
+    """
+    per_chip = system.n_cores // system.n_chips
+    layers: dict[str, dict[str, Any]] = {
+        x.name: {"process": x.name, "kind": x.kind, "cores": [], "neurons": []} for x in network.layers
+    }
+    for s, core in zip(_slices(mapping, network), mapping.core_of_slice, strict=True):
+        layers[s["layer"]]["cores"].append(divmod(core, per_chip))
+        layers[s["layer"]]["neurons"].append([s["start"], s["stop"]])
+    return {
+        "schema": PLACEMENT_SCHEMA,
+        "mapping": name,
+        "network": network.digest,
+        "system": system.digest,
+        "layers": list(layers.values()),
     }
 
 

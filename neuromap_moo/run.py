@@ -27,7 +27,7 @@ from neuromap_moo.evaluate.device import FOLDER, STORE
 from neuromap_moo.files import TEMPORARY, whole_file
 from neuromap_moo.front import Front, load_table, reductions, save_table
 from neuromap_moo.mapping import Mapping as CoreMapping
-from neuromap_moo.mapping import MappingBatch, check, entry_of, load_mappings, save_mappings, stack
+from neuromap_moo.mapping import MappingBatch, check, load_mappings, save_mappings, stack
 from neuromap_moo.search import (
     Budget,
     MappingProblem,
@@ -40,7 +40,6 @@ from neuromap_moo.search import (
 
 CHECKPOINT = "checkpoint.pkl"
 SUMMARY = "summary.json"
-PLACEMENT_SCHEMA = 1  # which workers/lava_placement.py reads, and which needs nothing of this package
 SAMPLE = "sample.csv"
 ROBUSTNESS = "robustness"  # column of front.csv
 ROBUST = 0.9
@@ -349,29 +348,6 @@ def mappings_of(problem: MappingProblem, folder: Path) -> dict[str, CoreMapping]
             f"{problem.network.digest[:12]}; give the network the run was made with"
         )
     return mappings
-
-
-def placement_of(problem: MappingProblem, name: str, mapping: CoreMapping) -> dict[str, Any]:
-    """Return the content of a placement file, which `workers/lava_placement.py` reads, for one mapping of a network.
-
-    Each layer has its cores as (chip, core on the chip), slice by slice, and the neurons of each slice.
-    """
-    slices = entry_of(name, mapping, problem.network)["slices"]
-    per_chip = problem.system.n_cores // problem.system.n_chips
-    layers: dict[str, dict[str, Any]] = {
-        x.name: {"process": x.name, "kind": x.kind, "cores": [], "neurons": []}
-        for x in problem.network.layers  # type: ignore[union-attr]
-    }
-    for s, core in zip(slices, mapping.core_of_slice, strict=True):
-        layers[s["layer"]]["cores"].append(divmod(core, per_chip))
-        layers[s["layer"]]["neurons"].append([s["start"], s["stop"]])
-    return {
-        "schema": PLACEMENT_SCHEMA,
-        "mapping": name,
-        "network": problem.network.digest,
-        "system": problem.system.digest,
-        "layers": list(layers.values()),
-    }
 
 
 def rescore(problem: MappingProblem, folder: Path) -> Rescored:

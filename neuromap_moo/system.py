@@ -18,7 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
-from neuromap_moo.files import config_folder
+from neuromap_moo.files import config_folder, whole_file
 from neuromap_moo.routing import Links, Routes
 from neuromap_moo.topology import (
     GIVEN,
@@ -292,6 +292,13 @@ def load_system(name_or_path: str | Path, changes: Mapping[str, Any] | None = No
     A YAML may begin with ``defaults: [loihi2, _self_]`` to take a preset and change only some numbers.
     """
     return system_from_dict(_merge(_read_yaml(name_or_path), changes or {}), where=str(name_or_path))
+
+
+def save_system(system: System, path: str | Path) -> None:
+    """Write a system as YAML, which load_system reads."""
+    with whole_file(path) as temporary:
+        text = yaml.safe_dump(system.to_dict(), sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def mesh_system(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError, finite_number, whole_number
@@ -30,11 +29,10 @@ from neuromap_moo.evaluate.boards import (
 )
 from neuromap_moo.evaluate.noise import CONFIDENCE_Z, Estimates, estimates, name_of
 from neuromap_moo.evaluate.store import DONE, FAILURES, REFUSED, Attempt, Store, key_of
-from neuromap_moo.files import whole_file
 from neuromap_moo.mapping import Mapping, MappingBatch, entry_of
 from neuromap_moo.network import save_network
 from neuromap_moo.partition import AnyPartitioner, FixedPartitioner
-from neuromap_moo.system import System
+from neuromap_moo.system import System, save_system
 
 STORE, FOLDER = "measurements.sqlite", "device"  #: what a run folder holds of its measurements
 
@@ -240,9 +238,7 @@ class DeviceEvaluator:
             return
         network, system = (Path(str(self.boards[0].hello[key])) for key in ("network", "system"))
         save_network(self.partitioner.network, network)
-        with whole_file(system) as temporary:
-            text = yaml.safe_dump(self.system.to_dict(), sort_keys=False, allow_unicode=True)
-            temporary.write_text(text, encoding="utf-8")
+        save_system(self.system, system)
         self._handed_over = True
 
     def _control_of(self, attempts: Sequence[Attempt]) -> Mapping | None:

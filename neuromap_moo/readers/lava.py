@@ -6,12 +6,10 @@ and leaves processes and shared memory behind, which are removed here.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
@@ -39,13 +37,11 @@ from neuromap_moo.readers.spiking import (
     stored_weights,
 )
 
-WORKER = Path(__file__).resolve().parents[1] / "workers" / "lava_worker.py"
+WORKERS = Path(__file__).resolve().parents[1] / "workers"
+WORKER, KEEPER = WORKERS / "lava_worker.py", WORKERS / "keeper.py"
 
 #: For one call of the worker.
 TIME_LIMIT_S = 300.0
-
-#: Where POSIX shared memory has its files.
-SHARED_MEMORY = Path("/dev/shm")
 
 #: Timesteps of a run that is to show activity.
 STEPS = 100
@@ -128,7 +124,7 @@ def _assembled(path: Path, entries: list[dict[str, Any]], arrays: Mapping[str, N
             neurons[i] = own.reshape(shape[::-1]).transpose(2, 1, 0)
         else:
             neurons[i] = assembly.layer(name, size, entry["type"]).reshape(shape)
-        model = _model(entry, arrays.get(f"bias_{i}"))
+        model = _model(entry, {key: arrays[f"{key}_{i}"] for key in ("bias", "u", "v") if f"{key}_{i}" in arrays})
         if model is None:
             unlike.append(f"'{entry['name']}' ({entry['type']})")
         if f"data_{i}" in arrays:
@@ -220,49 +216,68 @@ def _connected(
     return Synapses(source.ravel(), flat, weights, None, int(given["weight_exp"]), given["graded"])
 
 
-def _model(entry: Mapping[str, Any], bias: NDArray[np.float64] | None) -> Neurons | None:
-    """Return how neurons compute in fixed point; None for what is not simulated."""
+def _model(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> Neurons | None:
+    """Return how neurons compute in fixed point, with what they have an array of; None for what is not simulated."""
     given = entry["parameters"]
     numbers = [value for value in given.values() if isinstance(value, float)]
-    whole = all(value == round(value) for value in numbers) and (bias is None or (bias == np.rint(bias)).all())
+    whole = all(value == round(value) for value in numbers) and all((x == np.rint(x)).all() for x in arrays.values())
     if not whole or given.get("cum_error"):
         return None
     values = {key: int(value) if isinstance(value, float) else value for key, value in given.items()}
     values.pop("cum_error", None)
-    if bias is not None:
-        values["bias"] = bias.astype(np.int64)
+    values |= {key: x.astype(np.int64) for key, x in arrays.items()}
     models: dict[str, Any] = {"lif": Lif, "delta": Delta, "sigma_delta": SigmaDelta, "sigma": Sigma, "input": Relay}
     model = models.get(entry["type"])
     return None if model is None else model(**values)
 
 
-def _called(path: Path, limit_s: float, what: str, *arguments: str) -> dict[str, NDArray[Any]]:
-    """What the worker writes; nothing of it is left behind, however it ends."""
-    prefix = f"/nm{secrets.token_hex(2)}_"
+def run_lava(
+    worker: Path, what: str, model: str, *arguments: str, limit_s: float, slurm: bool = False
+) -> tuple[int | None, dict[str, NDArray[Any]], str]:
+    """Run a worker that imports Lava; return its exit code, the arrays it wrote and the last line it said.
+
+    The code is None where it had to be stopped after `limit_s` seconds. Nothing of it is left behind, however it ends,
+    and neither is anything where this process ends first. With `slurm` the jobs it starts are named, so that they can
+    be cancelled.
+    """
+    prefix = f"nm{secrets.token_hex(2)}_"
     with tempfile.TemporaryDirectory(prefix="neuromap_moo_") as name:
         result, said = Path(name) / "result.npz", Path(name) / "said.txt"
-        command = [sys.executable, str(WORKER), what, str(path.resolve()), str(result), prefix, *arguments]
-        with open(said, "wb") as log:  # a pipe that fills up would stop it
-            worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        reading, writing = os.pipe()
+        command = [sys.executable, str(KEEPER), str(reading), "--clean", prefix]
+        command += [sys.executable, str(worker), what, model, str(result), prefix, *arguments]
+        environment = {"OPENBLAS_NUM_THREADS": "1"} | os.environ  # of each of its many processes
+        environment |= {"SLURM_JOB_NAME": prefix} if slurm else {}
+        environment["PYTHONPATH"] = os.pathsep.join([str(WORKERS.parents[1]), environment.get("PYTHONPATH", "")])
         try:
-            code = worker.wait(limit_s)
-        except subprocess.TimeoutExpired as error:
-            raise InputError(
-                f"'{path}': Lava did not {what} it within {limit_s:g} s; it hangs where a process model raises"
-                f"{_last(said)}"
-            ) from error
+            with open(said, "wb") as log:  # a pipe that fills up would stop it
+                keeper = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(reading,), env=environment
+                )
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
-            for left in SHARED_MEMORY.glob(f"{prefix[1:]}*"):
-                left.unlink(missing_ok=True)
-        if code != 0 or not result.is_file():
-            raise InputError(f"'{path}': expected a graph of Lava processes, could not {what} it{_last(said)}")
-        with np.load(result, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
+            os.close(reading)
+        try:
+            code: int | None = keeper.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            os.close(writing)  # upon which the keeper ends all, and cleans up
+            keeper.wait()
+        arrays: dict[str, NDArray[Any]] = {}
+        if code == 0 and result.is_file():
+            with np.load(result, allow_pickle=False) as given:
+                arrays = {key: given[key] for key in given.files}
+        lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return code, arrays, lines[-1][:300] if lines else ""
 
 
-def _last(said: Path) -> str:
-    lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f": {lines[-1].removeprefix('lava_worker: ')[:300]}" if lines else ""
+def _called(path: Path, limit_s: float, what: str, *arguments: str) -> dict[str, NDArray[Any]]:
+    code, arrays, last = run_lava(WORKER, what, str(path.resolve()), *arguments, limit_s=limit_s)
+    last = f": {last.removeprefix('lava_worker: ')}" if last else ""
+    if code is None:
+        raise InputError(
+            f"'{path}': Lava did not {what} it within {limit_s:g} s; it hangs where a process model raises{last}"
+        )
+    if not arrays:
+        raise InputError(f"'{path}': expected a graph of Lava processes, could not {what} it{last}")
+    return arrays

@@ -89,17 +89,20 @@ class Lif:
     """Current-based leaky integrate-and-fire neurons, Lava's PyLifModelBitAcc.
 
     Decays in 4096ths, one more than given for the current; the threshold is shifted by 6 bits; `bias` is added as it is
-    (mantissa times 2^exponent). Each may be one number or one per neuron.
+    (mantissa times 2^exponent); `u` and `v` are what they begin with. Each may be one number or one per neuron.
     """
 
     vth: IntArray | int
     du: IntArray | int
     dv: IntArray | int
     bias: IntArray | int = 0
+    u: IntArray | int = 0
+    v: IntArray | int = 0
 
     def start(self, n: int, batch: int) -> dict[str, IntArray]:
-        """Begin with no current and no voltage."""
-        return {"u": np.zeros((n, batch), dtype=np.int64), "v": np.zeros((n, batch), dtype=np.int64)}
+        """Begin with the current and voltage given."""
+        first = {"u": self.u, "v": self.v}
+        return {key: np.array(np.broadcast_to(_by_neuron(x), (n, batch)), dtype=np.int64) for key, x in first.items()}
 
     def step(self, state: dict[str, IntArray], a_in: IntArray) -> IntArray:
         """Decay, add, wrap the current and clip the voltage at 24 bits, fire above the threshold, reset to 0."""

@@ -10,10 +10,11 @@ removes the segments, whose names begin with PREFIX.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import multiprocessing.shared_memory
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ SAID = "lava_worker: "
 def main() -> int:
     """Do what the arguments say; a line on stderr and code 2 where the model is at fault."""
     what, model, result, prefix, *rest = sys.argv[1:]
-    multiprocessing.shared_memory._SHM_NAME_PREFIX = prefix  # type: ignore[attr-defined]
+    multiprocessing.shared_memory._SHM_NAME_PREFIX = f"/{prefix}"  # type: ignore[attr-defined]
     try:
         processes = found_processes(Path(model))
         arrays = described(processes) if what == "describe" else sent(processes, int(rest[0]))
@@ -41,10 +42,12 @@ class RefusedError(Exception):
     """The model cannot be read or run."""
 
 
-def found_processes(path: Path) -> list[Any]:
-    """All processes that are joined with those that build() returns, in a fixed order."""
+def found_processes(path: Path, slices: Mapping[str, Sequence[int]] | None = None) -> list[Any]:
+    """All processes that are joined with those that build() returns, in a fixed order.
+
+    A build that takes an argument gets the neurons of each slice by layer, or its own default where there are none.
+    """
     try:
-        from lava.magma.compiler.compiler_graphs import find_processes
         from lava.magma.core.process.process import AbstractProcess
     except ImportError as error:
         raise RefusedError(
@@ -55,6 +58,7 @@ def found_processes(path: Path) -> list[Any]:
         raise RefusedError("expected a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent))
+    sys.modules[path.stem] = module  # where Lava looks for the models of processes that it defines
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the user's code raises
@@ -62,17 +66,34 @@ def found_processes(path: Path) -> list[Any]:
     if not callable(getattr(module, "build", None)):
         raise RefusedError("expected a function build() that returns a Lava process of the network, found none")
     try:
-        built = module.build()
+        takes = list(inspect.signature(module.build).parameters.values())
+        given = () if not takes or (slices is None and takes[0].default is not takes[0].empty) else (slices,)
+        built = module.build(*given)
     except Exception as error:  # as above
         raise RefusedError(f"build() raises {type(error).__name__}: {error}") from error
     roots = list(built) if isinstance(built, (list, tuple)) else [built]
     for root in roots:
         if not isinstance(root, AbstractProcess):
             raise RefusedError(f"build(): expected a Lava process or a list of them, got {type(root).__name__}")
+    return joined_processes(roots)
+
+
+def joined_processes(roots: Sequence[Any]) -> list[Any]:
+    """All processes that are joined with the roots, in the order of their ids.
+
+    Lava's own find_processes is recursive, searches lists and goes by hashes: a thousand processes take a minute or are
+    too many, and their order is another one each time.
+    """
     found: dict[int, Any] = {}
-    for root in roots:
-        for process in find_processes(root, []):
-            found[process.id] = process
+    left = list(roots)
+    while left:
+        process = left.pop()
+        if process.id in found:
+            continue
+        found[process.id] = process
+        ports = [*process.in_ports.members, *process.var_ports.members]
+        ports += [*process.out_ports.members, *process.ref_ports.members]
+        left += [other.process for port in ports for other in (*port.get_src_ports(), *port.get_dst_ports())]
     return [found[i] for i in sorted(found)]
 
 
@@ -185,6 +206,8 @@ def parameters_of(process: Any, kind: str, arrays: dict[str, np.ndarray], i: int
         mantissa, exponent = (np.asarray(getattr(process, key).init) for key in ("bias_mant", "bias_exp"))
         full = np.broadcast_to(mantissa, process.v.shape).ravel()
         arrays[f"bias_{i}"] = full * 2.0 ** np.broadcast_to(exponent, process.v.shape).ravel()
+        for key in ("u", "v"):
+            arrays[f"{key}_{i}"] = np.broadcast_to(getattr(process, key).init, process.v.shape).ravel()
         return {"vth": number("vth"), "du": number("du"), "dv": number("dv")}
     if kind in ("delta", "sigma_delta"):
         found = {"vth": given("vth"), "spike_exp": given("spike_exp"), "state_exp": given("state_exp")}

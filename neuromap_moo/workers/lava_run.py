@@ -1,0 +1,239 @@
+"""Compile, place and run one Lava network: python lava_run.py WHAT JOB.json RESULT.npz PREFIX.
+
+WHAT is `names` (of the processes that cores belong to), `place` (compile through the stand-ins for Intel's extension,
+and tell which virtual cores the Mapper handed out), `spikes` (run on the CPU in fixed point) or `measure` (run on
+Loihi 2 with one probe). The job is a JSON object, see `lava_board`. Lava may hang or leave processes and shared memory
+behind: the caller sets a time limit, and `keeper` cleans up.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing.shared_memory
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from neuromap_moo.workers.lava_worker import RefusedError, found_processes, joined_processes, kind_of, sent
+
+#: How the last line on stderr begins where nothing went wrong but what was asked for cannot be had; and exit codes.
+SAID = "lava_run: "
+REFUSED, IMPOSSIBLE = 2, 3
+
+Job = Mapping[str, Any]
+
+
+def main() -> int:
+    """Do what the arguments say; code REFUSED where nothing can be measured, IMPOSSIBLE where this mapping cannot."""
+    from neuromap_moo.workers.lava_placement import PlacementError
+
+    what, job_path, result, prefix = sys.argv[1:]
+    multiprocessing.shared_memory._SHM_NAME_PREFIX = f"/{prefix}"  # type: ignore[attr-defined]
+    job = json.loads(Path(job_path).read_text(encoding="utf-8"))
+    work = {"names": names, "place": place, "spikes": spikes, "measure": measure}
+    try:
+        arrays = work[what](job)
+    except (RefusedError, PlacementError) as error:
+        print(f"{SAID}{error}", file=sys.stderr)
+        return IMPOSSIBLE if isinstance(error, PlacementError) else REFUSED
+    np.savez(result, **arrays)  # type: ignore[arg-type]
+    return 0
+
+
+def names(job: Job) -> dict[str, np.ndarray]:
+    """Return the plan's layers that have processes, and those that have none; refuses a Lava that cannot measure."""
+    if job["on_chip"]:
+        _extension()
+    found = {name for name, _ in _named(_network(job, whole=False))}
+    plan, missing = _plan(job, found)
+    return {"found": np.array(sorted(plan), dtype=str), "missing": np.array(missing, dtype=str)}
+
+
+def place(job: Job) -> dict[str, np.ndarray]:
+    """Return virtual cores (n,) by process, as Lava's Mapper hands them out to what the stand-ins compile."""
+    from neuromap_moo.workers import lava_stand_in
+
+    lava_stand_in.install()
+    from lava.magma.core.run_configs import Loihi2HwCfg
+
+    from neuromap_moo.workers.lava_placement import placed
+
+    processes = _network(job, whole=False)
+    plan, _ = _plan(job, {name for name, _ in _named(processes)})
+    classes = {type(p) for p in processes if kind_of(p) not in ("input", "sink") or p.name in plan}
+    config = Loihi2HwCfg(exception_proc_model_map=lava_stand_in.models(classes))
+    cores = {name: len(places) for name, places in plan.items()}
+    with placed(plan) as made, _quick_discovery():
+        processes[0].compile(config, {"stand_in_cores": cores})
+    return {name: np.array(ids) for name, ids in made[0].table.items()}
+
+
+def spikes(job: Job) -> dict[str, np.ndarray]:
+    """Return what each process sends (size, steps) in a fixed-point run on the CPU, by its name."""
+    processes = _network(job, whole=True)
+    arrays = sent(processes, job["steps"])
+    return {name: arrays[f"sent_{i}"] for i, (name, _) in enumerate(_named(processes)) if f"sent_{i}" in arrays}
+
+
+def measure(job: Job) -> dict[str, np.ndarray]:
+    """Run on the chip; return `execution_time_s` (steps,), or `energy_j` of all steps and its `static_energy_j`."""
+    Profiler = _extension()
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2HwCfg
+
+    from neuromap_moo.workers.lava_placement import placed
+
+    processes = _network(job, whole=False)
+    plan, _ = _plan(job, {name for name, _ in _named(processes)})
+    config = Loihi2HwCfg()
+    profiler = Profiler.init(config)  # before the compile; one probe for one run
+    steps = job["steps"]
+    if job["probe"] == "time":
+        profiler.execution_time_probe(num_steps=steps)
+    else:
+        profiler.energy_probe(num_steps=steps)
+    first = processes[0]
+    compile_config = {"cache": True, "cache_dir": job["cache"]} if job["cache"] else {}
+    with placed(plan), _quick_discovery():  # refuses processes not compiled for neurocores: they would run on the CPU
+        executable = first.compile(config, compile_config)
+    first.create_runtime(executable=executable)
+    try:
+        first.run(condition=RunSteps(num_steps=steps))
+    finally:
+        first.stop()
+    if job["probe"] == "time":
+        return {"execution_time_s": np.asarray(profiler.execution_time, dtype=np.float64).ravel()}
+    return {"energy_j": np.float64(profiler.energy), "static_energy_j": np.float64(profiler.static_energy)}  # type: ignore[dict-item]
+
+
+@contextmanager
+def _quick_discovery() -> Iterator[None]:
+    """Have Lava's compiler find many processes, and their models, in less than minutes."""
+    from lava.magma.compiler import compiler_graphs as graphs
+
+    searched = graphs.ProcGroupDiGraphs._find_proc_models
+    models: dict[type, Any] = {}
+
+    def of_class(proc: Any) -> Any:  # Lava executes all files of its folder for each process
+        if type(proc) not in models:
+            models[type(proc)] = searched(proc)
+        return models[type(proc)]
+
+    with (
+        patch.object(graphs, "find_processes", lambda proc: joined_processes([proc])),
+        patch.object(graphs.ProcGroupDiGraphs, "_find_proc_models", staticmethod(of_class)),
+    ):
+        yield
+
+
+def _extension() -> Any:
+    """Return Lava's Profiler if Intel's extension is there."""
+    try:
+        from lava.magma.compiler.subcompilers.nc.ncproc_compiler import NcProcCompiler  # noqa: F401
+        from lava.utils.loihi2_profiler_api import Loihi2HWProfiler  # noqa: F401
+        from lava.utils.profiler import Profiler
+    except ImportError as error:
+        raise RefusedError(
+            f"Intel's extension of Lava for Loihi 2 cannot be imported ({error}); it comes from Intel's Neuromorphic "
+            "Research Community. Without it nothing can be measured: --dry-run compiles and runs on the CPU"
+        ) from error
+    return Profiler
+
+
+def _network(job: Job, whole: bool) -> list[Any]:
+    """Return all processes, in a fixed order; `whole` prefers one process to a layer over one to a slice."""
+    from scipy.sparse import csr_matrix
+
+    if job["model"]:
+        return found_processes(Path(job["model"]), None if whole else job["slices"])
+    try:
+        from lava.proc.lif.process import LIF
+    except ImportError as error:
+        raise RefusedError(
+            f"lava-nc cannot be imported ({error}); it needs Python 3.10: pip install 'neuromap_moo[lava]' there"
+        ) from error
+    with np.load(job["made"], allow_pickle=False) as arrays:
+        meta = json.loads(str(arrays["meta"]))
+        sizes = {name: [sum(cut)] if whole else cut for name, cut in job["slices"].items()}
+        parts: dict[str, list[tuple[slice, Any]]] = {name: [] for name in sizes}
+        for index, layer in enumerate(sizes):
+            stop = 0
+            for i, n in enumerate(sizes[layer]):
+                start, stop = stop, stop + n
+                part = slice(start, stop)
+                v, bias = (arrays[f"{key}_{index}"][part] for key in ("v", "bias_mant"))
+                name = layer if whole else f"{layer}[{i}]"
+                parts[layer].append((part, LIF(shape=(n,), v=v, bias_mant=bias, name=name, **meta["neurons"])))
+        joins = []
+        for p, (source, target, exponent) in enumerate(meta["projections"]):
+            given = tuple(arrays[f"{key}_{p}"] for key in ("data", "indices", "indptr"))
+            weights = csr_matrix(given, shape=(sum(sizes[target]), sum(sizes[source])))
+            for rows, after in parts[target]:
+                held = weights[rows]
+                blocks = ((before, held[:, columns]) for columns, before in parts[source])
+                joins += [(before, after, block, exponent) for before, block in blocks if block.nnz]
+    neurons = [lif for part in parts.values() for _, lif in part]
+    return neurons + _joined(neurons, joins)
+
+
+def _joined(neurons: Sequence[Any], joins: Sequence[tuple[Any, Any, Any, int]]) -> list[Any]:
+    """Connect neurons; Lava compiles what is joined, so parts that nothing joins get a synapse of the least weight."""
+    from lava.proc.sparse.process import Sparse
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    index = {lif.id: i for i, lif in enumerate(neurons)}
+    pairs = np.array([(index[before.id], index[after.id]) for before, after, _, _ in joins]).reshape(-1, 2)
+    graph = csr_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(neurons), len(neurons)))
+    _, of_part = connected_components(graph, directed=False)
+    more = []
+    for i in np.unique(of_part, return_index=True)[1][1:]:
+        least = csr_matrix(([2], ([0], [0])), shape=(neurons[i].v.shape[0], neurons[0].v.shape[0]))
+        more.append((neurons[0], neurons[i], least, -8))
+    made = []
+    for before, after, weights, exponent in [*joins, *more]:
+        synapses = Sparse(weights=weights, weight_exp=exponent, name=f"{before.name} to {after.name}")
+        before.s_out.connect(synapses.s_in)
+        synapses.a_out.connect(after.a_in)
+        made.append(synapses)
+    return made
+
+
+def _named(processes: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Name processes as layers are named that were read from them."""
+    from neuromap_moo.readers.lava import UNNAMED
+
+    named = []
+    for i, process in enumerate(processes):
+        if UNNAMED.fullmatch(process.name):
+            with suppress(RefusedError):  # of a class that no layer is read from
+                process.name = f"{kind_of(process)}_{i}"
+        named.append((process.name, process))
+    return named
+
+
+def _plan(job: Job, found: set[str]) -> tuple[dict[str, list[tuple[int, int]]], list[str]]:
+    """Return (chip, core) of each slice by process, and layers without one.
+
+    A layer is one process of its name, or one for each slice: layer[0] and so on.
+    """
+    plan, missing = {}, []
+    for layer, places in job["placement"].items():
+        pairs = [(int(chip), int(core)) for chip, core in places]
+        each = [f"{layer}[{i}]" for i in range(len(pairs))]
+        if layer in found:
+            plan[layer] = pairs
+        elif found.issuperset(each):
+            plan |= {name: [pair] for name, pair in zip(each, pairs, strict=True)}
+        elif layer not in job["inputs"]:
+            missing.append(layer)
+    return plan, missing
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,507 @@
+"""Loihi 2 behind the device protocol; what needs lava-nc runs on Python 3.10 alone, and no chip is there."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import neuromap_moo as nm
+from neuromap_moo.mapping import Mapping, entry_of
+from neuromap_moo.network import natural_of_number
+from neuromap_moo.readers.spiking import Lif, Synapses, simulate
+from neuromap_moo.system import save_system
+from neuromap_moo.workers import lava_board
+from neuromap_moo.workers.lava_board import NEURONS, WEIGHT_EXP, made, synapses_of
+
+needs_lava = pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="lava-nc is not installed")
+
+SYSTEM = nm.mesh_system(4, 4, chips_x=2)
+
+
+def recurrent():
+    """Three layers, the second with synapses to itself; some neurons never fire, some at every timestep."""
+    rng = np.random.default_rng(5)
+    activity = rng.random(24)
+    activity[:3], activity[3] = 0.0, 1.0
+    layers = (
+        nm.Layer("in", 24, "input", activity),
+        nm.Layer("hidden", 15, "lif", rng.random(15) * 0.3),
+        nm.Layer("out", 6, "lif", np.full(6, 0.02)),
+    )
+    pairs = (("in", "hidden", 24, 15), ("hidden", "hidden", 15, 15), ("hidden", "out", 15, 6))
+    projections = tuple(
+        nm.Projection(a, b, nm.Sparse.from_matrix(rng.random((m, n)) < 0.4), weight_bits=bits)
+        for (a, b, m, n), bits in zip(pairs, (8, 4, 1), strict=True)
+    )
+    return nm.Network("recurrent", layers, projections, steps_per_inference=3)
+
+
+def simulated(network, steps, seed=0):
+    """What the made network sends (size, steps) by layer, by the simulator in numpy."""
+    arrays = made(network, seed)
+    first, numbers = 1, {}
+    for layer in network.layers:
+        numbers[layer.name] = np.arange(first, first + layer.size)
+        first += layer.size
+    layers = [
+        (
+            numbers[layer.name],
+            Lif(
+                NEURONS["vth"],
+                NEURONS["du"],
+                NEURONS["dv"],
+                bias=arrays[f"bias_mant_{i}"] << NEURONS["bias_exp"],
+                v=arrays[f"v_{i}"],
+            ),
+        )
+        for i, layer in enumerate(network.layers)
+    ]
+    synapses = []
+    for i, projection in enumerate(network.projections):
+        matrix = synapses_of(projection.connectivity).astype(np.int64)
+        matrix.data = arrays[f"data_{i}"]
+        synapses.append(
+            Synapses(
+                numbers[projection.source], numbers[projection.target], matrix.toarray(), None, WEIGHT_EXP, graded=False
+            )
+        )
+    nothing = {0: np.zeros((1, steps, network.layers[0].size), dtype=np.int64)}
+    sent = np.stack([s[:, 0] for s in simulate(layers, synapses, nothing)], axis=1)
+    return {layer.name: sent[numbers[layer.name]] for layer in network.layers}
+
+
+def given_to_worker(folder, network=None, system=SYSTEM):
+    """Write a network and a system, and return the hello of them."""
+    network = recurrent() if network is None else network
+    nm.save_network(network, folder / "network.npz")
+    save_system(system, folder / "system.yaml")
+    files = {"network": str(folder / "network.npz"), "system": str(folder / "system.yaml")}
+    return {"type": "hello", "protocol": 1, **files}
+
+
+def measure(mapping, network, repeats=1, number=1):
+    return {"type": "measure", "id": number, "mapping": entry_of("x", mapping, network), "repeats": repeats}
+
+
+def talk(messages, *options, environment=None, timeout=120):
+    """Answers of the worker to messages, and what it said on stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "neuromap_moo.workers.lava_board", *options],
+        input="".join(json.dumps(message) + "\n" for message in messages),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | (environment or {}),
+        cwd=Path(nm.__file__).parents[1],
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+MAPPING = Mapping((2, 3, 1), (9, 2, 14, 0, 7, 5))
+
+
+@pytest.mark.parametrize("cut", ["channels", "rows", "columns"])
+@pytest.mark.parametrize("chunk", [7, 50_000])
+def test_synapses_of_a_convolution_are_those_of_its_definition(monkeypatch, cut, chunk):
+    monkeypatch.setattr(lava_board, "CHUNK", chunk)
+    shape_in, shape_out = (4, 5, 6), (6, 3, 5)
+    c = nm.Convolution(shape_in, shape_out, (3, 2), stride=(2, 1), padding=(1, 0), groups=2, cut=cut)
+    expected = np.zeros((c.n_target, c.n_source), dtype=int)
+    number = np.argsort(natural_of_number(shape_out, cut)).reshape(shape_out)
+    place = np.arange(c.n_source).reshape(shape_in)
+    for d, v, u in np.ndindex(shape_out):
+        for ci, j, i in np.ndindex(2, 3, 2):
+            y, x = 2 * v + j - 1, u + i
+            if 0 <= y < 5 and 0 <= x < 6:
+                expected[number[d, v, u], place[d // 3 * 2 + ci, y, x]] = 1
+    assert (synapses_of(c).toarray() == expected).all()
+    assert expected.sum() == c.n_synapses
+
+
+@pytest.mark.parametrize("chunk", [7, 50_000])
+def test_synapses_of_matrices(monkeypatch, chunk):
+    monkeypatch.setattr(lava_board, "CHUNK", chunk)
+    matrix = np.random.default_rng(0).random((12, 30)) < 0.3
+    assert (synapses_of(nm.Sparse.from_matrix(matrix)).toarray() == matrix.T).all()
+    assert (synapses_of(nm.Dense(12, 30)).toarray() == np.ones((30, 12))).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(activity=st.floats(0.0, 1.2), seed=st.integers(0, 5))
+def test_made_neurons_fire_as_often_as_the_network_says(activity, seed):
+    n, steps = 400, 600
+    network = nm.Network("one", (nm.Layer("a", n, "input", np.full(n, activity)),), ())
+    sent = simulated(network, steps, seed)["a"]
+    wanted = min(activity, 1.0)
+    if activity < 1.0 / 2049:
+        assert sent.mean() <= 1.0 / 2049 + 1e-3
+    else:
+        # Periods are whole numbers around 1 / activity, of which long ones are rounded to those of a bias.
+        period = np.ceil(1.0 / wanted)
+        assert sent.mean() == pytest.approx(wanted, rel=0.02 + period / 2048, abs=2.0 / steps)
+    if 0.05 < wanted < 0.5:  # phases are spread: no timestep in which all fire
+        assert sent.mean(axis=0).max() < 1.5 * wanted + 0.1
+
+
+def test_synapses_do_not_change_how_often_neurons_fire():
+    network = recurrent()
+    joined = simulated(network, 500)
+    alone = simulated(nm.Network("alone", network.layers, ()), 500)
+    for layer in network.layers:
+        assert joined[layer.name].mean() == pytest.approx(alone[layer.name].mean(), rel=0.02, abs=0.004)
+
+
+@needs_lava
+def test_a_dry_run_sends_what_the_simulator_in_numpy_sends(tmp_path):
+    network = recurrent()
+    given_to_worker(tmp_path, network)
+    nm.save_mappings(tmp_path / "mappings.json", {"mine": MAPPING}, network, SYSTEM)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "neuromap_moo.workers.lava_board", "--dry-run", "--try", str(tmp_path)),
+            *("--steps", "60", "--spikes", str(tmp_path / "spikes.npz")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(nm.__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    expected = simulated(network, 60)
+    with np.load(tmp_path / "spikes.npz") as spikes:
+        assert set(spikes.files) == set(expected)
+        for name, sent in expected.items():
+            assert np.count_nonzero(sent)
+            assert (spikes[name] == sent).all()
+    # Cores 9, 2 | 14, 0, 7 | 5 in their order: the virtual ids are their ranks on two chips of 8 cores.
+    per_chip = [(core % 4 // 2) * 8 + core // 4 * 2 + core % 2 for core in range(16)]
+    assert sorted(per_chip) == list(range(16))
+    ranks = dict(zip(sorted(MAPPING.core_of_slice), range(6), strict=True))
+    rows = dict(line.split() for line in done.stdout.splitlines() if "[" in line)
+    names = ["in[0]", "in[1]", "hidden[0]", "hidden[1]", "hidden[2]", "out[0]"]
+    assert rows == {name: str(ranks[core]) for name, core in zip(names, MAPPING.core_of_slice, strict=True)}
+
+
+@needs_lava
+def test_a_dry_run_speaks_the_protocol_and_measures_no_time(tmp_path):
+    network = recurrent()
+    messages = [given_to_worker(tmp_path, network), measure(MAPPING, network, repeats=2), {"type": "bye"}]
+    answers, said = talk(messages, "--dry-run", "--steps", "40")
+    assert answers[0] == {"type": "ready", "name": "lava dry run", "metrics": ["spikes"]}, said
+    total = float(sum(sent.sum() for sent in simulated(network, 40).values()))
+    assert answers[1] == {"type": "result", "id": 1, "metrics": {"spikes": [total, total]}}
+
+
+def test_without_intels_extension_nothing_is_measured(tmp_path):
+    answers, _ = talk([given_to_worker(tmp_path)])
+    expected = "Intel's extension of Lava for Loihi 2 cannot be imported"
+    if importlib.util.find_spec("lava") is None:
+        expected = "cannot be imported"
+    assert (answers[0]["type"], answers[0]["kind"]) == ("error", "fatal")
+    assert expected in answers[0]["message"]
+
+
+#: Run at the start of every Python process: Intel's extension, as far as a run needs it. No time is measured: the
+#: probes give what the test wants, and the network is compiled by Lava itself.
+EXTENSION = """
+import json, os, sys, types
+if "lava_run.py" in sys.argv[0] or "lava_run.py" in " ".join(sys.orig_argv):
+    from neuromap_moo.workers import lava_stand_in
+    lava_stand_in.install()
+    import numpy as np
+    from lava.magma.core.run_configs import Loihi2HwCfg
+    from lava.proc.dense.process import Dense
+    from lava.proc.lif.process import LIF
+    from lava.proc.sparse.process import Sparse
+
+    log = open(os.environ["LAVA_LOG"], "a")
+    def cut(self, processes, compile_config):
+        self.processes, self.cores = processes, {p.name: 1 for p in processes if type(p) is LIF}
+
+    lava_stand_in.NcProcCompiler.__init__ = cut
+
+    def say(*what):
+        print(*what, file=log, flush=True)
+
+    class Loihi2HWProfiler:
+        def __init__(self, run_cfg):
+            run_cfg.exception_proc_model_map = lava_stand_in.models([LIF, Sparse, Dense])
+            say("init")
+
+        def execution_time_probe(self, num_steps):
+            say("time", num_steps)
+            self.execution_time = np.array(json.loads(os.environ["LAVA_TIMES"]))
+
+        def energy_probe(self, num_steps):
+            say("energy", num_steps)
+            self.energy, self.static_energy = json.loads(os.environ["LAVA_ENERGY"])
+
+    profiler = types.ModuleType("lava.utils.loihi2_profiler_api")
+    profiler.Loihi2HWProfiler = Loihi2HWProfiler
+    sys.modules["lava.utils.loihi2_profiler_api"] = profiler
+
+    from lava.magma.core.process.process import AbstractProcess
+
+    def create_runtime(self, executable):
+        say("cores", json.dumps({p.name: [(a.chip_id, a.core_id) for a in b.virtual]
+                                 for p, b in executable.proc_builders.items()}))
+        say("slurm", os.environ.get("SLURM"), os.environ.get("BOARD"), os.environ.get("PARTITION"))
+
+    def run(self, condition):
+        say("run", condition.num_steps)
+        if os.environ.get("LAVA_HANGS"):
+            import time
+            time.sleep(1000)
+
+    AbstractProcess.create_runtime = create_runtime
+    AbstractProcess.run = run
+    AbstractProcess.stop = lambda self: say("stop")
+"""
+
+
+@pytest.fixture
+def extension(tmp_path):
+    """An environment in which Intel's extension seems to be there; also the file of what was asked of it."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(EXTENSION)
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(Path(nm.__file__).parents[1])]),
+        "LAVA_LOG": str(tmp_path / "log.txt"),
+        "LAVA_TIMES": "[1e-6, 2e-6, 3e-6]",
+        "LAVA_ENERGY": "[5e-3, 3e-3]",
+    }
+    return environment, tmp_path / "log.txt"
+
+
+@needs_lava
+def test_a_run_on_the_chip(tmp_path, extension):
+    environment, log = extension
+    network = recurrent()
+    messages = [given_to_worker(tmp_path, network), measure(MAPPING, network, repeats=2), {"type": "bye"}]
+    answers, said = talk(messages, "--steps", "50", "--board", "og05", environment=environment)
+    assert answers[0] == {"type": "ready", "name": "loihi2 og05", "metrics": ["latency_s"]}, said
+    # Mean step of 2 us; 3 timesteps of input and a depth of 3 make 5 steps.
+    assert answers[1]["metrics"] == {"latency_s": pytest.approx([10e-6, 10e-6])}
+    lines = log.read_text().splitlines()
+    assert [line.split()[0] for line in lines] == 2 * ["init", "time", "cores", "slurm", "run", "stop"]
+    assert (lines[1], lines[3], lines[4]) == ("time 50", "slurm 1 og05 None", "run 50")
+    cores = json.loads(lines[2].removeprefix("cores "))
+    assert cores["hidden[1]"] == [[0, 0]]  # on the first core of the mapping
+    assert {tuple(place) for places in cores.values() for place in places} == {(0, i) for i in range(6)}
+
+
+@needs_lava
+@pytest.mark.parametrize("options", [[], ["--dynamic"]], ids=["total", "dynamic"])
+def test_energy_takes_a_run_of_its_own(tmp_path, extension, options):
+    environment, log = extension
+    network = recurrent()
+    messages = [given_to_worker(tmp_path, network), measure(MAPPING, network), {"type": "bye"}]
+    answers, said = talk(messages, "--steps", "50", "--energy-steps", "1000", *options, environment=environment)
+    assert answers[0]["metrics"] == ["latency_s", "energy_j"], said
+    # That of 1000 steps, for 3 of them; all but 3 mJ of 5 is static.
+    assert answers[1]["metrics"]["energy_j"] == pytest.approx([6e-6 if options else 15e-6])
+    said = [line for line in log.read_text().splitlines() if line.split()[0] in ("time", "energy", "run")]
+    assert said == ["time 50", "run 50", "energy 1000", "run 1000"]
+
+
+@needs_lava
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"LAVA_ENERGY": "[2e-3, 3e-3]"}, "small networks need more --energy-steps"),
+        ({"LAVA_TIMES": "[]"}, "gave no time"),
+    ],
+)
+def test_probes_that_give_nothing_are_no_measurement(tmp_path, extension, changes, message):
+    environment, _ = extension
+    network = recurrent()
+    messages = [given_to_worker(tmp_path, network), measure(MAPPING, network), {"type": "bye"}]
+    answers, _ = talk(messages, "--energy-steps", "1000", "--dynamic", environment=environment | changes)
+    assert (answers[1]["kind"], message in answers[1]["message"]) == ("transient", True)
+
+
+def processes_of(word):
+    return [p for p in Path("/proc").glob("[0-9]*/cmdline") if word.encode() in _read(p)]
+
+
+def _read(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@needs_lava
+def test_a_run_that_hangs_is_stopped_and_its_jobs_are_cancelled(tmp_path, extension):
+    environment, log = extension
+    cancel = tmp_path / "bin" / "scancel"
+    cancel.parent.mkdir()
+    cancel.write_text(f"#!/bin/sh\necho scancel $@ >> {log}\n")
+    cancel.chmod(0o755)
+    environment |= {"LAVA_HANGS": "1", "PATH": f"{cancel.parent}{os.pathsep}{os.environ['PATH']}"}
+    network = recurrent()
+    messages = [given_to_worker(tmp_path, network), measure(MAPPING, network), {"type": "bye"}]
+    before = set(os.listdir("/dev/shm"))
+    answers, said = talk(messages, "--time-limit-s", "25", "--partition", "oheogulch", environment=environment)
+    assert (answers[1]["kind"], "did not end within 25 s" in answers[1]["message"]) == ("transient", True), said
+    assert log.read_text().splitlines()[-1].startswith("scancel --name=nm")
+    assert [name for name in set(os.listdir("/dev/shm")) - before if name.startswith("nm")] == []
+    assert processes_of("lava_run.py") == []
+
+
+BROKEN = """
+from lava.magma.core.decorator import implements, requires
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.ports.ports import InPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.proc.dense.process import Dense
+from lava.proc.lif.process import LIF
+import numpy as np
+
+class Broken(AbstractProcess):
+    def __init__(self, shape):
+        super().__init__(shape=shape)
+        self.a_in = InPort(shape=shape)
+
+@implements(proc=Broken, protocol=LoihiProtocol)
+@requires(CPU)
+class PyBroken(PyLoihiProcessModel):
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, int)
+
+    def run_spk(self):
+        self.a_in.recv()
+        raise RuntimeError("broken on purpose")
+
+def build():
+    first = LIF(shape=(24,), name="in", bias_mant=5)
+    hidden = LIF(shape=(15,), name="hidden")
+    out = LIF(shape=(6,), name="out")
+    for a, b in ((first, hidden), (hidden, out)):
+        weights = Dense(weights=np.ones((b.v.shape[0], a.v.shape[0])))
+        a.s_out.connect(weights.s_in)
+        weights.a_out.connect(b.a_in)
+    broken = Broken((6,))
+    out.s_out.connect(broken.a_in)
+    return first
+"""
+
+
+@needs_lava
+@pytest.mark.parametrize("killed", [False, True])
+def test_nothing_is_left_of_a_model_that_hangs(tmp_path, killed):
+    """However it ends: by the worker's own limit, or with the worker killed while Lava hangs."""
+    path = tmp_path / "model.py"
+    path.write_text(BROKEN)
+    network = recurrent()
+    before = set(os.listdir("/dev/shm"))
+    command = [sys.executable, "-m", "neuromap_moo.workers.lava_board", "--dry-run", "--model", str(path)]
+    worker = subprocess.Popen(
+        [*command, "--time-limit-s", "600" if killed else "15"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(nm.__file__).parents[1],
+    )
+    for message in (given_to_worker(tmp_path, network), measure(MAPPING, network)):
+        worker.stdin.write(json.dumps(message) + "\n")
+    worker.stdin.flush()
+    assert json.loads(worker.stdout.readline())["type"] == "ready"
+    if killed:
+        until = time.monotonic() + 60
+        while not (set(os.listdir("/dev/shm")) - before) and time.monotonic() < until:
+            time.sleep(0.2)  # until Lava runs
+        time.sleep(3)
+        worker.send_signal(signal.SIGKILL)
+    else:
+        answer = json.loads(worker.stdout.readline())
+        assert (answer["type"], answer["kind"]) == ("error", "transient")
+        assert "did not end within 15 s" in answer["message"] or "broken on purpose" in answer["message"]
+        worker.stdin.close()
+    worker.wait(60)
+    until = time.monotonic() + 30
+    while processes_of("lava_run.py") and time.monotonic() < until:
+        time.sleep(0.2)
+    assert processes_of("lava_run.py") == []
+    assert [name for name in set(os.listdir("/dev/shm")) - before if name.startswith("nm")] == []
+
+
+@needs_lava
+def test_a_model_of_ones_own_is_cut_as_it_likes(tmp_path):
+    """build(slices) makes a process for each slice of a layer; a missing layer is named."""
+    path = tmp_path / "model.py"
+    body = """
+        import numpy as np
+        from lava.proc.dense.process import Dense
+        from lava.proc.lif.process import LIF
+
+        def build(slices=None):
+            slices = slices or {"in": [24], "hidden": [15], "out": [6]}
+            def made(layer):
+                sizes = enumerate(slices[layer])
+                return [LIF(shape=(n,), name=f"{layer}[{i}]", bias_mant=4, bias_exp=6) for i, n in sizes]
+            layers = [made(layer) for layer in LAYERS]
+            for before, after in zip(layers, layers[1:]):
+                for a in before:
+                    for b in after:
+                        weights = Dense(weights=np.ones((b.v.shape[0], a.v.shape[0])))
+                        a.s_out.connect(weights.s_in)
+                        weights.a_out.connect(b.a_in)
+            return layers[0][0]
+        """
+    path.write_text(textwrap.dedent(body).replace("LAYERS", '("in", "hidden", "out")'))
+    network = recurrent()
+    hello = given_to_worker(tmp_path, network)
+    messages = [hello, measure(MAPPING, network), {"type": "bye"}]
+    answers, said = talk(messages, "--dry-run", "--steps", "20", "--model", str(path))
+    assert answers[1]["type"] == "result", said
+    assert answers[1]["metrics"]["spikes"][0] > 0
+    path.write_text(textwrap.dedent(body).replace("LAYERS", '("in", "hidden")'))
+    answers, _ = talk([hello], "--dry-run", "--model", str(path))
+    assert (answers[0]["kind"], "there is none for 'out'" in answers[0]["message"]) == ("fatal", True)
+
+
+@needs_lava
+def test_a_process_that_lava_cuts_otherwise_cannot_take_the_mapping(tmp_path, extension):
+    environment, _ = extension
+    path = tmp_path / "model.py"
+    path.write_text(BROKEN.replace("    out.s_out.connect(broken.a_in)\n", ""))
+    network = recurrent()
+    messages = [given_to_worker(tmp_path, network), measure(MAPPING, network), {"type": "bye"}]
+    answers, said = talk(messages, "--model", str(path), environment=environment)
+    assert answers[1]["kind"] == "mapping", said
+    assert "Lava cut it into 1" in answers[1]["message"]
+
+
+def test_a_folder_that_was_not_exported_is_refused(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "neuromap_moo.workers.lava_board", "--dry-run", "--try", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(nm.__file__).parents[1],
+    )
+    assert done.returncode == 1
+    assert "mappings.json': cannot be read" in done.stderr
+    network = recurrent()
+    given_to_worker(tmp_path, network)
+    nm.save_mappings(tmp_path / "mappings.json", {"mine": MAPPING}, network, SYSTEM)
+    done = subprocess.run(
+        [sys.executable, "-m", "neuromap_moo.workers.lava_board", "--dry-run", "--try", str(tmp_path), "--id", "m1"],
+        capture_output=True,
+        text=True,
+        cwd=Path(nm.__file__).parents[1],
+    )
+    assert (done.returncode, "expected --id to be one of mine, got 'm1'" in done.stderr) == (1, True)
