@@ -700,6 +700,14 @@ def test_placements_are_exported_for_lava(here, monkeypatch, capsys):
     assert [x["kind"] for x in written["layers"]] == ["input", "lif", "lif"]
     assert [core for x in written["layers"] for _, core in x["cores"]] == mappings["m000"]["core_of_slice"]
     assert written["layers"][-1]["neurons"][-1][1] == 64
+    assert nm.load_mappings(here / "placements" / "mappings.json")[0]["m000"].core_of_slice == tuple(
+        mappings["m000"]["core_of_slice"]
+    )
+    network, system = (
+        nm.load_network(here / "placements" / "network.npz"),
+        nm.load_system(here / "placements/system.yaml"),
+    )
+    assert (network.digest, system.digest) == (written["network"], written["system"])
     read = read_placement(here / "placements" / "placement_m000.json")
     assert list(read) == [x["process"] for x in written["layers"][1:]]
     code, _, err = call(monkeypatch, capsys, "task=export", "run=run", "output=placements")

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,6 +194,17 @@ def test_a_dry_run_sends_what_the_simulator_in_numpy_sends(tmp_path):
 
 
 @needs_lava
+def test_a_network_of_more_than_a_thousand_processes_is_compiled(tmp_path):
+    layers = tuple(nm.Layer(name, 36, kind, np.full(36, 0.2)) for name, kind in (("a", "input"), ("b", "lif")))
+    network = nm.Network("wide", layers, (nm.Projection("a", "b", nm.Dense(36, 36)),))
+    system = nm.mesh_system(9, 8)
+    mapping = Mapping((36, 36), tuple(np.random.default_rng(0).permutation(72).tolist()))
+    messages = [given_to_worker(tmp_path, network, system), measure(mapping, network), {"type": "bye"}]
+    answers, said = talk(messages, "--dry-run", "--steps", "10")
+    assert answers[1]["type"] == "result", (answers[1], said)
+
+
+@needs_lava
 def test_a_dry_run_speaks_the_protocol_and_measures_no_time(tmp_path):
     network = recurrent()
     messages = [given_to_worker(tmp_path, network), measure(MAPPING, network, repeats=2), {"type": "bye"}]
@@ -357,6 +369,41 @@ def test_a_run_that_hangs_is_stopped_and_its_jobs_are_cancelled(tmp_path, extens
     assert log.read_text().splitlines()[-1].startswith("scancel --name=nm")
     assert [name for name in set(os.listdir("/dev/shm")) - before if name.startswith("nm")] == []
     assert processes_of("lava_run.py") == []
+
+
+def slurm_answers():
+    return shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not slurm_answers(), reason="there is no SLURM here")
+@pytest.mark.parametrize("killed", [False, True])
+def test_jobs_of_a_real_slurm_end_with_the_run(tmp_path, killed):
+    """Whether the run hits its limit or its caller is killed."""
+    worker, caller = tmp_path / "worker.py", tmp_path / "caller.py"
+    worker.write_text('import subprocess\nsubprocess.run(["srun", "sleep", "1000"])\n')
+    limit_s = 600 if killed else 6
+    caller.write_text(
+        "from pathlib import Path\nfrom neuromap_moo.readers.lava import run_lava\n"
+        f'print(run_lava(Path({str(worker)!r}), "what", "model", limit_s={limit_s}, slurm=True)[0])\n'
+    )
+    running = subprocess.Popen([sys.executable, str(caller)], stdout=subprocess.PIPE, cwd=Path(nm.__file__).parents[1])
+
+    def jobs():
+        command = ["squeue", "-h", "-o", "%j %T"]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        return [line for line in lines if line.startswith("nm") and not line.endswith("COMPLETING")]
+
+    until = time.monotonic() + 30
+    while not jobs() and time.monotonic() < until:
+        time.sleep(0.2)
+    assert jobs()
+    if killed:
+        running.kill()
+    assert (running.communicate(timeout=60)[0] == b"None\n") != killed
+    until = time.monotonic() + 30
+    while jobs() and time.monotonic() < until:
+        time.sleep(0.2)
+    assert jobs() == []
 
 
 BROKEN = """

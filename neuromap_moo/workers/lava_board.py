@@ -224,7 +224,7 @@ def main() -> int:
     add("--board", help="SLURM node to run on")
     add("--generation", default="N3B3", help="of the chip, for SLURM (%(default)s)")
     add("--cache", help="folder in which Lava keeps what it compiled, where the network is cut alike for all mappings")
-    add("--time-limit-s", type=float, default=100.0, help="of each compile with its run (%(default)s)")
+    add("--time-limit-s", type=float, default=300.0, help="of each compile with its run (%(default)s)")
     add("--seed", type=int, default=0, help="of made weights and phases (%(default)s)")
     add("--dry-run", action="store_true", help="compile through stand-ins, run on the CPU; measures no time")
     add("--try", dest="folder", help="measure one mapping of this folder, which task=export wrote, and end")

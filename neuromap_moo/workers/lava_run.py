@@ -68,7 +68,7 @@ def place(job: Job) -> dict[str, np.ndarray]:
     classes = {type(p) for p in processes if kind_of(p) not in ("input", "sink") or p.name in plan}
     config = Loihi2HwCfg(exception_proc_model_map=lava_stand_in.models(classes))
     cores = {name: len(places) for name, places in plan.items()}
-    with placed(plan) as made, _quick_discovery():
+    with placed(plan) as made, _many_processes():
         processes[0].compile(config, {"stand_in_cores": cores})
     return {name: np.array(ids) for name, ids in made[0].table.items()}
 
@@ -99,7 +99,7 @@ def measure(job: Job) -> dict[str, np.ndarray]:
         profiler.energy_probe(num_steps=steps)
     first = processes[0]
     compile_config = {"cache": True, "cache_dir": job["cache"]} if job["cache"] else {}
-    with placed(plan), _quick_discovery():  # refuses processes not compiled for neurocores: they would run on the CPU
+    with placed(plan), _many_processes():  # refuses processes not compiled for neurocores: they would run on the CPU
         executable = first.compile(config, compile_config)
     first.create_runtime(executable=executable)
     try:
@@ -112,21 +112,25 @@ def measure(job: Job) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def _quick_discovery() -> Iterator[None]:
-    """Have Lava's compiler find many processes, and their models, in less than minutes."""
+def _many_processes() -> Iterator[None]:
+    """Have Lava's compiler take thousands of processes: its own searches are recursive, and take minutes."""
     from lava.magma.compiler import compiler_graphs as graphs
 
     searched = graphs.ProcGroupDiGraphs._find_proc_models
     models: dict[type, Any] = {}
 
-    def of_class(proc: Any) -> Any:  # Lava executes all files of its folder for each process
+    def models_of(proc: Any) -> Any:  # Lava executes all files of its folder for each process
         if type(proc) not in models:
             models[type(proc)] = searched(proc)
         return models[type(proc)]
 
+    def flat(nested: list[Any]) -> list[Any]:
+        return [x for part in nested for x in (flat(part) if isinstance(part, list) else [part])]
+
     with (
         patch.object(graphs, "find_processes", lambda proc: joined_processes([proc])),
-        patch.object(graphs.ProcGroupDiGraphs, "_find_proc_models", staticmethod(of_class)),
+        patch.object(graphs, "flatten_list_recursive", flat),
+        patch.object(graphs.ProcGroupDiGraphs, "_find_proc_models", staticmethod(models_of)),
     ):
         yield
 
