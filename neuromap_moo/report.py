@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from matplotlib.ticker import EngFormatter
 
 from neuromap_moo import plotting
-from neuromap_moo.evaluate import COLUMNS, MAXIMISED
+from neuromap_moo.evaluate import COLUMNS, INTERVALS, MAXIMISED
 from neuromap_moo.files import whole_file
 from neuromap_moo.front import Front
 from neuromap_moo.run import CHOSEN, ROBUST, ROBUSTNESS, Run, robust_mappings
@@ -64,6 +65,7 @@ def write_report(run: Run, folder: Path) -> None:
             "<h2>Convergence</h2>",
             _picture(folder / "convergence.png", "hypervolume over evaluations"),
             *([_picture(folder / "operators.png", "shares of the operators")] if run.adapts_operators else []),
+            *(_measurements(run.measurements) if run.measurements else []),
         ]
     )
     versions = run.provenance.get("versions", {})
@@ -136,10 +138,42 @@ def _html_table(front: Front, id_column: str) -> str:
     head = "".join(f"<th>{html.escape(c)}</th>" for c in [id_column, *columns, *(["note"] if front.notes else [])])
     rows = []
     for i, name in enumerate(front.ids):
-        cells = [name, *(cell(c, front.table[c][i]) for c in columns), *([front.notes[i]] if front.notes else [])]
+        values = (cell(c, front.table[c][i]) + _interval(front, c, i) for c in columns)
+        cells = [name, *values, *([front.notes[i]] if front.notes else [])]
         mark = ' class="knee"' if not front.notes and i == front.knee else ""
         rows.append(f"<tr{mark}>" + "".join(f"<td>{html.escape(x)}</td>" for x in cells) + "</tr>")
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def _interval(front: Front, column: str, i: int) -> str:
+    """Return half of the 95 % interval of a measured value, in per cent."""
+    half = front.table.get(INTERVALS.get(column, ""))
+    value = front.table[column][i]
+    return "" if half is None or not math.isfinite(half[i] / value) else f" ±{half[i] / value:.1%}"
+
+
+def _measurements(found: Mapping[str, Any]) -> list[str]:
+    """Return what became of the attempts on boards: a sentence, and a table of the boards."""
+    scatter = ", ".join(
+        f"{name} {value:.1%} within an attempt and {found['scatter_between_attempts'][name]:.1%} between them"
+        for name, value in found["scatter_within_attempts"].items()
+    )
+    lead = f"{found['done']} of {found['attempts']} attempts gave a result, {found['controls']} of them at the control."
+    lead += f" Scatter: {scatter}." if scatter else ""
+    kinds = list(dict.fromkeys(k for b in found["boards"].values() for k, v in b.items() if isinstance(v, int)))
+    kinds = [k for k in kinds if k != "drift_corrected"]
+    head = ["board", *kinds, "measuring", "lost", "drift", "note"]
+    rows = []
+    for name, board in found["boards"].items():
+        drift = ", ".join(f"{metric} {value:+.1%}" for metric, value in board["drift"].items() if abs(value) >= 5e-4)
+        note = found.get("given_up", {}).get(name.partition(" (")[0], "")
+        counts = [str(board.get(kind, 0)) for kind in kinds]
+        spent = [f"{board[key]:.1f} s" for key in ("seconds_measuring", "seconds_lost")]
+        drift = (drift or "none") + (", corrected" if board["drift_corrected"] else "")
+        rows.append([name, *counts, *spent, drift, f"left alone: {note}" if note else ""])
+    cells = [f"<tr>{''.join(f'<td>{html.escape(x)}</td>' for x in row)}</tr>" for row in rows]
+    titles = "".join(f"<th>{html.escape(x)}</th>" for x in head)
+    return ["<h2>Measurements</h2>", f"<p>{html.escape(lead)}</p>", f"<table><tr>{titles}</tr>{''.join(cells)}</table>"]
 
 
 def _picture(path: Path, text: str) -> str:

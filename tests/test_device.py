@@ -675,6 +675,10 @@ def test_ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on(tmp_path):
     assert after > before
     others = "SELECT count(*) FROM attempts WHERE status != 'done'"
     assert rows(tmp_path / "run" / "measurements.sqlite", others) == [(0,)]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"<p>{after} of {after} attempts gave a result" in page
+    assert "<td>board_0 (virtual board 0)</td>" in page
+    assert re.search(r"<td>[\d.]+ [µn]s ±\d\.\d%</td>", page)
 
 
 def test_a_host_without_boards_ends_with_one_line(tmp_path):
