@@ -6,6 +6,7 @@ and leaves processes and shared memory behind, which are removed here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -42,6 +43,9 @@ WORKER, KEEPER = WORKERS / "lava_worker.py", WORKERS / "keeper.py"
 
 #: For one call of the worker.
 TIME_LIMIT_S = 300.0
+
+#: Characters of a folder for Lava's temporary files: it has sockets there, whose paths may have 107.
+LONGEST_FOLDER = 60
 
 #: Timesteps of a run that is to show activity.
 STEPS = 100
@@ -232,23 +236,28 @@ def _model(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) 
 
 
 def run_lava(
-    worker: Path, what: str, model: str, *arguments: str, limit_s: float, slurm: bool = False
+    worker: Path, what: str, given: str | Mapping[str, Any], *arguments: str, limit_s: float
 ) -> tuple[int | None, dict[str, NDArray[Any]], str]:
     """Run a worker that imports Lava; return its exit code, the arrays it wrote and the last line it said.
 
-    The code is None where it had to be stopped after `limit_s` seconds. Nothing of it is left behind, however it ends,
-    and neither is anything where this process ends first. With `slurm` the jobs it starts are named, so that they can
-    be cancelled.
+    It is told what to do and what is given: a path, or an object that it finds in a JSON file. The code is None where
+    it had to be stopped after `limit_s` seconds. Nothing of it is left behind, however it, this process or the keeper
+    between them ends; SLURM jobs that it starts are named for that.
     """
     prefix = f"nm{secrets.token_hex(2)}_"
     with tempfile.TemporaryDirectory(prefix="neuromap_moo_") as name:
-        result, said = Path(name) / "result.npz", Path(name) / "said.txt"
+        result, said, job = (Path(name) / file for file in ("result.npz", "said.txt", "job.json"))
+        if not isinstance(given, str):
+            job.write_text(json.dumps(given), encoding="utf-8")
+            given = str(job)
         reading, writing = os.pipe()
-        command = [sys.executable, str(KEEPER), str(reading), "--clean", prefix]
-        command += [sys.executable, str(worker), what, model, str(result), prefix, *arguments]
-        environment = {"OPENBLAS_NUM_THREADS": "1"} | os.environ  # of each of its many processes
-        environment |= {"SLURM_JOB_NAME": prefix} if slurm else {}
-        environment["PYTHONPATH"] = os.pathsep.join([str(WORKERS.parents[1]), environment.get("PYTHONPATH", "")])
+        command = [sys.executable, str(KEEPER), str(reading), "--clean", prefix, name]
+        command += [sys.executable, str(worker), what, given, str(result), prefix, *arguments]
+        environment = {"OPENBLAS_NUM_THREADS": "1"} | os.environ  # of each of many processes
+        environment |= {"TMPDIR": name} if len(name) < LONGEST_FOLDER else {}
+        environment |= {"SLURM_JOB_NAME": prefix} if os.environ.get("SLURM") == "1" else {}
+        paths = [str(WORKERS.parents[1]), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         try:
             with open(said, "wb") as log:  # a pipe that fills up would stop it
                 keeper = subprocess.Popen(
@@ -256,17 +265,23 @@ def run_lava(
                 )
         finally:
             os.close(reading)
+        code: int | None = None
         try:
-            code: int | None = keeper.wait(limit_s)
+            code = keeper.wait(limit_s)
         except subprocess.TimeoutExpired:
-            code = None
+            pass
         finally:
-            os.close(writing)  # upon which the keeper ends all, and cleans up
-            keeper.wait()
+            with contextlib.suppress(BrokenPipeError):
+                os.write(writing, b".")  # upon which the keeper ends all, and cleans up
+            os.close(writing)
+            group = Path(name) / "group"
+            if keeper.wait() < 0 and group.exists():  # killed itself
+                left = [sys.executable, str(KEEPER), "--left", prefix, group.read_text(encoding="ascii")]
+                subprocess.run(left, env=environment, check=False)
         arrays: dict[str, NDArray[Any]] = {}
         if code == 0 and result.is_file():
-            with np.load(result, allow_pickle=False) as given:
-                arrays = {key: given[key] for key in given.files}
+            with np.load(result, allow_pickle=False) as found:
+                arrays = {key: found[key] for key in found.files}
         lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return code, arrays, lines[-1][:300] if lines else ""
 

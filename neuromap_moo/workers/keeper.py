@@ -1,10 +1,13 @@
 """Run a command in a process group of its own that ends when the caller does, however the caller ends.
 
-    python keeper.py FD [--clean PREFIX] COMMAND...
+    python keeper.py FD [--clean PREFIX FOLDER] COMMAND...
+    python keeper.py --left PREFIX GROUP
 
 FD is the reading end of a pipe whose writing end only the caller holds: when that closes, the whole group is killed.
-The command has the keeper's stdin, stdout and stderr. With --clean the group is killed when the command ends, too, and
-what it would leave behind is removed: POSIX shared memory whose names begin with PREFIX, and SLURM jobs named so.
+The command has the keeper's stdin, stdout and stderr. With --clean the group is killed when the command ends, too, or
+when the caller writes a byte, and what it would leave behind is removed: POSIX shared memory whose names begin with
+PREFIX, SLURM jobs named so, and FOLDER where the caller has ended. The number of the group is in FOLDER/group, for
+--left, which only cleans up: after a keeper that was killed itself.
 Needs nothing but the standard library, so it starts at once.
 """
 
@@ -23,9 +26,12 @@ SHARED_MEMORY = Path("/dev/shm")
 
 def main() -> int:
     """Run the command and return its exit code, or never return where the caller ends first."""
-    lifeline, command, prefix = int(sys.argv[1]), sys.argv[2:], ""
+    if sys.argv[1] == "--left":
+        clean(int(sys.argv[3]), sys.argv[2])
+        return 0
+    lifeline, command, prefix, folder = int(sys.argv[1]), sys.argv[2:], "", Path()
     if command[0] == "--clean":
-        prefix, command = command[1], command[2:]
+        prefix, folder, command = command[1], Path(command[2]), command[3:]
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # or others would be killed with the command
     try:
@@ -34,22 +40,28 @@ def main() -> int:
     except OSError as error:
         print(f"cannot run {command[0]!r}: {error.strerror}", file=sys.stderr)
         return 127
+    if prefix:
+        (folder / "group").write_text(str(child.pid), encoding="ascii")
     # The ends of the pipes to the caller belong to the command alone: the caller shall see when it closes them.
     for number in (0, 1):
         os.close(number)
+    ending = threading.Lock()
 
     def wait_for_caller() -> None:
-        while os.read(lifeline, 1):
-            pass
-        if prefix:
+        told = os.read(lifeline, 1)
+        if not prefix:
+            os.killpg(0, signal.SIGKILL)
+        with ending:
             clean(child.pid, prefix)
+            if not told:
+                shutil.rmtree(folder, ignore_errors=True)
             os._exit(1)
-        os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=wait_for_caller, daemon=True).start()
     code = child.wait()
-    if prefix:
-        clean(child.pid, prefix)
+    with ending:
+        if prefix:
+            clean(child.pid, prefix)
     if code < 0:
         print(f"killed by {signal.Signals(-code).name}", file=sys.stderr)
     return code if code >= 0 else 128 - code
@@ -63,7 +75,8 @@ def clean(group: int, prefix: str) -> None:
         left.unlink(missing_ok=True)
     if os.environ.get("SLURM_JOB_NAME") == prefix and shutil.which("scancel"):
         nothing = subprocess.DEVNULL
-        subprocess.run(["scancel", f"--name={prefix}"], stdin=nothing, stdout=nothing, timeout=30, check=False)
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(["scancel", f"--name={prefix}"], stdin=nothing, stdout=nothing, timeout=30, check=False)
 
 
 if __name__ == "__main__":

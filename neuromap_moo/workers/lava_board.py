@@ -10,11 +10,12 @@ Nothing here imports Lava: every compile and every run is a process of its own, 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ from tabulate import tabulate
 
 from neuromap_moo.connectivity import Connectivity
 from neuromap_moo.errors import InputError
+from neuromap_moo.files import whole_file
 from neuromap_moo.mapping import Mapping as CoreMapping
 from neuromap_moo.mapping import entry_of, load_mappings, placement_of
 from neuromap_moo.network import Network, load_npz
 from neuromap_moo.readers.lava import run_lava
 from neuromap_moo.readers.spiking import ALIGN_BITS
 from neuromap_moo.system import load_system
-from neuromap_moo.workers.lava_run import IMPOSSIBLE, REFUSED, SAID
+from neuromap_moo.workers.lava_run import IMPOSSIBLE, REFUSED, SAID, save_arrays
 from neuromap_moo.workers.serving import FatalError, MappingError, Measure, TransientError, serve
 
 WORKER = Path(__file__).with_name("lava_run.py")
@@ -40,8 +42,8 @@ WORKER = Path(__file__).with_name("lava_run.py")
 NEURONS = {"vth": 4096, "du": 4095, "dv": 0, "bias_exp": 7}
 LEVEL = (NEURONS["vth"] << ALIGN_BITS) >> NEURONS["bias_exp"]  # above which a voltage fires, in these units
 
-#: Of made synapses: sums of weights are shifted by it, so that no spike depends much on them.
-WEIGHT_EXP = -6
+#: By which made synapses change a voltage: little, and exactly, so that it does not matter how sums are cut.
+LEAST = 2
 
 #: Target neurons that are looked at together; connectivity counts slices in 16 bits.
 CHUNK = 50_000
@@ -50,33 +52,37 @@ CHUNK = 50_000
 def made(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
     """Return arrays of neurons and synapses that behave as a network says, for `lava_run`.
 
-    A neuron fires every p timesteps, p being one of the whole numbers around 1 / activity, so that the layer's mean is
-    that of its activity (at most 1, at least 1 in LEVEL + 1), from a random phase on. Weights have a random sign.
+    A neuron fires every p timesteps, p being one of the two periods around 1 / activity that a bias current can make,
+    so that the layer's mean is that of its activity (at most 1), from a random phase on. The weights of a neuron
+    alternate in sign along sources of rising activity: they add up to about nothing.
     """
     rng = np.random.default_rng(seed)
     arrays: dict[str, NDArray[Any]] = {}
+    period = LEVEL // np.arange(1, 2 * LEVEL) + 1  # by bias, from 1 on
+    first = np.flatnonzero(np.append(True, np.diff(period) != 0))  # of those with the same period
+    biases = np.append(0, (first + np.append(first[1:], period.size) + 1) // 2)
+    rates = np.append(0.0, 1.0 / period[biases[1:] - 1])
     for i, layer in enumerate(network.layers):
         activity = np.minimum(layer.activity, 1.0)
-        fires = activity > 0.0
-        exact = 1.0 / activity[fires]
-        low = np.floor(exact)
-        share_of_longer = 1.0 - (1.0 / exact - 1.0 / (low + 1.0)) * low * (low + 1.0)
-        longer = np.diff(np.floor(np.cumsum(np.append(rng.random(), share_of_longer))))  # as many as the sum says
-        wanted = np.minimum(low + longer, LEVEL + 1).astype(np.int64)
-        bias = np.zeros(layer.size, dtype=np.int64)
-        # In the middle of those that take so many timesteps: what synapses add does not matter then.
-        least, most = LEVEL // wanted + 1, np.where(wanted > 1, LEVEL // np.maximum(wanted - 1, 1), 2 * LEVEL - 1)
-        bias[fires] = (least + most) // 2
-        period = LEVEL // np.maximum(bias, 1) + 1
-        arrays[f"bias_mant_{i}"] = bias
-        arrays[f"v_{i}"] = (rng.integers(0, period) * bias) << NEURONS["bias_exp"]
+        low = np.minimum(np.searchsorted(rates, activity, side="right") - 1, rates.size - 2)
+        share_of_higher = (activity - rates[low]) / (rates[low + 1] - rates[low])
+        higher = np.diff(np.floor(np.cumsum(np.append(rng.random(), share_of_higher))))  # as many as the sum says
+        bias = biases[low + np.clip(higher, 0, 1).astype(np.int64)]
+        phases = rng.integers(0, np.where(bias > 0, LEVEL // np.maximum(bias, 1) + 1, 1))
+        arrays[f"bias_mant_{i}"], arrays[f"v_{i}"] = bias, (phases * bias) << NEURONS["bias_exp"]
     projections = []
     for i, projection in enumerate(network.projections):
+        source = network.layers[network.layer_index[projection.source]]
+        shift = 8 - min(max(projection.weight_bits, 2), 8)  # weights of fewer bits have steps of 2^shift
         matrix = synapses_of(projection.connectivity)
-        size = 1 << (9 - min(max(projection.weight_bits, 2), 8))  # of the least weight of so many bits, sign included
-        arrays[f"data_{i}"] = size * rng.choice([-1, 1], matrix.nnz)
+        rank = np.argsort(np.argsort(source.activity, kind="stable"))
+        order = np.lexsort((rank[matrix.indices], np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))))
+        place = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], np.diff(matrix.indptr))
+        signs = np.empty(matrix.nnz, dtype=np.int64)
+        signs[order] = np.where(place % 2, -1, 1)
+        arrays[f"data_{i}"] = (LEAST << shift) * signs
         arrays[f"indices_{i}"], arrays[f"indptr_{i}"] = matrix.indices, matrix.indptr
-        projections.append((projection.source, projection.target, WEIGHT_EXP))
+        projections.append((projection.source, projection.target, -shift))
     return arrays | {"meta": np.array(json.dumps({"neurons": NEURONS, "projections": projections}))}
 
 
@@ -99,19 +105,19 @@ class LavaBoard:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self._folder = tempfile.TemporaryDirectory(prefix="neuromap_moo_")
         self.cores: dict[str, NDArray[np.int64]] = {}  #: virtual cores by process, of the last dry run
         self.sent: dict[str, NDArray[np.int64]] = {}  #: what layers sent (size, steps) in it
 
     def start(self, message: Mapping[str, Any]) -> tuple[str, tuple[str, ...], Measure]:
         """Return name, metrics and what measures, for the network and system of a hello."""
         options = self.options
-        self.network, self._system = load_npz(message["network"]), load_system(Path(message["system"]))
+        self.network, self.system = load_npz(message["network"]), load_system(Path(message["system"]))
+        self._made = Path(message["network"]).resolve().with_name(f"lava_made_{options.seed}.npz")
         if options.model is None:
-            np.savez(Path(self._folder.name) / "made.npz", **made(self.network, options.seed))  # type: ignore[arg-type]
+            with whole_file(self._made) as temporary:
+                save_arrays(temporary, made(self.network, options.seed))
         n = len(self.network.layers)
-        whole = CoreMapping((1,) * n, tuple(range(n)))
-        missing = self._run("names", whole)["missing"].tolist()
+        missing = self.run("names", CoreMapping((1,) * n, tuple(range(n))))["missing"].tolist()
         if missing:
             raise FatalError(
                 f"'{options.model}': expected a process for each layer of the network, or one for each slice such as "
@@ -124,10 +130,11 @@ class LavaBoard:
 
     def measure(self, message: Mapping[str, Any]) -> dict[str, list[float]]:
         """Return the values of all repeats by metric."""
-        mapping, repeats = CoreMapping(**{k: message["mapping"][k] for k in MAPPING_KEYS}), message["repeats"]
+        given, repeats = message["mapping"], message["repeats"]
+        mapping = CoreMapping(given["cores_per_layer"], given["core_of_slice"])
         if self.options.dry_run:
-            self.cores = self._run("place", mapping)
-            self.sent = self._run("spikes", mapping)
+            self.cores = self.run("place", mapping)
+            self.sent = self.run("spikes", mapping, whole=True)
             return {"spikes": [float(sum(np.count_nonzero(x) for x in self.sent.values()))] * repeats}
         values: dict[str, list[float]] = {"latency_s": [self._latency_s(mapping) for _ in range(repeats)]}
         if self.options.energy_steps:
@@ -135,41 +142,40 @@ class LavaBoard:
         return values
 
     def _latency_s(self, mapping: CoreMapping) -> float:
-        times = self._run("measure", mapping, probe="time")["execution_time_s"]
+        times = self.run("measure", mapping, probe="time")["execution_time_s"]
         if times.size == 0 or not np.isfinite(times).all() or times.min() < 0.0 or times.sum() <= 0.0:
             raise TransientError("the probe of the execution time gave no time, or one below 0")
         return float(times.sum()) / times.size * (self.network.steps_per_inference + self.network.depth - 1)
 
     def _energy_j(self, mapping: CoreMapping) -> float:
         steps = self.options.energy_steps
-        found = self._run("measure", mapping, probe="energy", steps=steps)
+        found = self.run("measure", mapping, probe="energy", steps=steps)
         energy = float(found["energy_j"]) - (float(found["static_energy_j"]) if self.options.dynamic else 0.0)
         if not energy > 0.0:
             raise TransientError(f"the energy probe gave {energy:g} J; small networks need more --energy-steps")
         return float(energy / steps * self.network.steps_per_inference)
 
-    def _run(self, what: str, mapping: CoreMapping, **more: Any) -> dict[str, NDArray[Any]]:
+    def run(self, what: str, mapping: CoreMapping, **more: Any) -> dict[str, NDArray[Any]]:
         """Run Lava on a mapping in a process of its own; its arrays."""
         options, network = self.options, self.network
-        sizes: dict[str, list[int]] = {layer.name: [] for layer in network.layers}
-        for s in entry_of("", mapping, network)["slices"]:
-            sizes[s["layer"]].append(s["stop"] - s["start"])
-        layers = placement_of("", mapping, network, self._system)["layers"]
+        layers = placement_of("", mapping, network, self.system)["layers"]
+        model = None if options.model is None else str(Path(options.model).resolve())
         job = {
-            "model": None if options.model is None else str(Path(options.model).resolve()),
-            "made": str(Path(self._folder.name) / "made.npz"),
-            "slices": sizes,
+            "model": model,
+            "made": str(self._made),
+            "slices": {layer["process"]: [stop - start for start, stop in layer["neurons"]] for layer in layers},
             "placement": {layer["process"]: layer["cores"] for layer in layers},
-            "inputs": [layer.name for layer in network.layers if options.model and layer.kind == "input"],
+            "inputs": [layer["process"] for layer in layers if model and layer["kind"] == "input"],
             "steps": options.steps,
-            "cache": options.cache and str(Path(options.cache).resolve()),
+            "exact": options.exact,
             "on_chip": not options.dry_run,
+            "cache": "",
             **more,
         }
-        path = Path(self._folder.name) / "job.json"
-        path.write_text(json.dumps(job), encoding="utf-8")
-        slurm = bool(options.partition or options.board)
-        code, arrays, last = run_lava(WORKER, what, str(path), limit_s=options.time_limit_s, slurm=slurm)
+        if options.cache is not None:  # Lava takes whatever it finds there
+            content = Path(model or self._made).read_bytes() + json.dumps([job["slices"], options.generation]).encode()
+            job["cache"] = str(Path(options.cache).resolve() / hashlib.sha256(content).hexdigest()[:16])
+        code, arrays, last = run_lava(WORKER, what, job, limit_s=options.time_limit_s)
         last = last.removeprefix(SAID)
         if code is None:
             raise TransientError(f"Lava did not end within {options.time_limit_s:g} s and was stopped ({last})")
@@ -178,24 +184,26 @@ class LavaBoard:
         if code == IMPOSSIBLE:
             raise MappingError(last)
         if code != 0:
-            raise TransientError(f"Lava failed: {last}")
+            raise TransientError(f"Lava failed: {last or f'it ended with code {code}'}")
         return arrays
-
-
-MAPPING_KEYS = ("cores_per_layer", "core_of_slice")
 
 
 def try_once(board: LavaBoard, folder: Path, name: str | None) -> str:
     """Measure a mapping of what task=export wrote; return a text to print."""
-    mappings, _, _ = load_mappings(folder / "mappings.json")
-    name = next(iter(mappings)) if name is None else name
+    mappings, *digests = load_mappings(folder / "mappings.json")
+    name = next(iter(mappings), None) if name is None else name
     if name not in mappings:
         raise InputError(
             f"'{folder / 'mappings.json'}': expected --id to be one of {', '.join(mappings)}, got '{name}'"
         )
+    network, system = load_npz(folder / "network.npz"), load_system(folder / "system.yaml")
+    if [network.digest, system.digest] != digests:
+        raise InputError(
+            f"'{folder}': mappings.json belongs to another network or system than network.npz and system.yaml; "
+            "have task=export write them together"
+        )
     hello = {"network": str(folder / "network.npz"), "system": str(folder / "system.yaml")}
     title, _, measure = board.start(hello)
-    network = board.network
     values = measure({"mapping": entry_of(name, mappings[name], network), "repeats": 1})
     lines = [f"mapping {name}, {title}: " + ", ".join(f"{key} {value[0]:g}" for key, value in values.items())]
     if board.cores:
@@ -210,29 +218,52 @@ def try_once(board: LavaBoard, folder: Path, name: str | None) -> str:
     return "\n\n".join(lines)
 
 
-def main() -> int:
-    """Take the options; serve until the host is gone, or try one mapping."""
+def _above_0(text: str) -> float:
+    with suppress(ValueError):
+        if 0.0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
+
+
+def _steps(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got '{text}'")
+    return int(text)
+
+
+def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of a command line, this process's own by default; SystemExit where they cannot be."""
     parser = argparse.ArgumentParser(
         prog="python -m neuromap_moo.workers.lava_board", description=(__doc__ or "").splitlines()[0]
     )
     add = parser.add_argument
     add("--model", help="Python file whose build() returns the Lava network, one process to a layer (made weights)")
-    add("--steps", type=int, default=1000, help="timesteps of a run (%(default)s)")
-    add("--energy-steps", type=int, default=0, help="of a run with the energy probe, best 100000; 0: no energy_j")
+    add("--steps", type=_steps, default=1000, help="timesteps of a run (%(default)s)")
+    add("--energy-steps", type=_steps, help="of a run with the energy probe, best 100000; without, no energy_j")
     add("--dynamic", action="store_true", help="leave the static energy out, which is that of the whole board")
     add("--partition", help="SLURM partition to run on")
     add("--board", help="SLURM node to run on")
     add("--generation", default="N3B3", help="of the chip, for SLURM (%(default)s)")
-    add("--cache", help="folder in which Lava keeps what it compiled, where the network is cut alike for all mappings")
-    add("--time-limit-s", type=float, default=300.0, help="of each compile with its run (%(default)s)")
+    add("--exact", action="store_true", help="use the cores of a mapping themselves, not their ranks among those used")
+    add("--cache", help="folder in which Lava keeps what it compiled, for mappings that cut the network alike")
+    add("--time-limit-s", type=_above_0, default=300.0, help="of each compile with its run (%(default)s)")
     add("--seed", type=int, default=0, help="of made weights and phases (%(default)s)")
     add("--dry-run", action="store_true", help="compile through stand-ins, run on the CPU; measures no time")
     add("--try", dest="folder", help="measure one mapping of this folder, which task=export wrote, and end")
     add("--id", help="with --try: which, such as m003 (the first)")
     add("--spikes", help="with --try and --dry-run: write what layers sent (size, steps) to this .npz")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.spikes and not Path(options.spikes).resolve().parent.is_dir():
+        parser.error(f"--spikes: expected a file in a folder that exists, got '{options.spikes}'")
+    return options
+
+
+def main() -> int:
+    """Take the options; serve until the host is gone, or try one mapping."""
+    options = options_of()
     if options.partition or options.board:
-        os.environ.pop("NOSLURM", None)
+        for key in ("NOSLURM", "PARTITION", "BOARD"):
+            os.environ.pop(key, None)
         os.environ |= {"SLURM": "1", "LOIHI_GEN": options.generation}
         os.environ |= {key: value for key in ("PARTITION", "BOARD") if (value := getattr(options, key.lower()))}
     board = LavaBoard(options)
@@ -244,7 +275,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.spikes:
-        np.savez(options.spikes, **board.sent)  # type: ignore[arg-type]
+        save_arrays(options.spikes, board.sent)
     return 0
 
 

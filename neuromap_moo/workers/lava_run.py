@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing.shared_memory
+import re
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +30,10 @@ REFUSED, IMPOSSIBLE = 2, 3
 Job = Mapping[str, Any]
 
 
+class ExtensionError(RefusedError):
+    """Intel's extension is not there."""
+
+
 def main() -> int:
     """Do what the arguments say; code REFUSED where nothing can be measured, IMPOSSIBLE where this mapping cannot."""
     from neuromap_moo.workers.lava_placement import PlacementError
@@ -40,18 +46,26 @@ def main() -> int:
         arrays = work[what](job)
     except (RefusedError, PlacementError) as error:
         print(f"{SAID}{error}", file=sys.stderr)
-        return IMPOSSIBLE if isinstance(error, PlacementError) else REFUSED
-    np.savez(result, **arrays)  # type: ignore[arg-type]
+        return REFUSED if what == "names" or isinstance(error, ExtensionError) else IMPOSSIBLE
+    save_arrays(result, arrays)
     return 0
 
 
+def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an .npz of arrays with any names; numpy's own savez has arguments that some of them may have."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as f:
+                np.lib.format.write_array(f, np.asarray(array), allow_pickle=False)
+
+
 def names(job: Job) -> dict[str, np.ndarray]:
-    """Return the plan's layers that have processes, and those that have none; refuses a Lava that cannot measure."""
+    """Return the layers that have no process; refuses a Lava that cannot measure."""
     if job["on_chip"]:
         _extension()
     found = {name for name, _ in _named(_network(job, whole=False))}
-    plan, missing = _plan(job, found)
-    return {"found": np.array(sorted(plan), dtype=str), "missing": np.array(missing, dtype=str)}
+    missing = [layer for layer in job["placement"] if found.isdisjoint({layer, f"{layer}[0]"})]
+    return {"missing": np.array([layer for layer in missing if layer not in job["inputs"]], dtype=str)}
 
 
 def place(job: Job) -> dict[str, np.ndarray]:
@@ -64,18 +78,21 @@ def place(job: Job) -> dict[str, np.ndarray]:
     from neuromap_moo.workers.lava_placement import placed
 
     processes = _network(job, whole=False)
-    plan, _ = _plan(job, {name for name, _ in _named(processes)})
-    classes = {type(p) for p in processes if kind_of(p) not in ("input", "sink") or p.name in plan}
+    plan = _plan(job, processes)
+    classes = {type(p) for p in processes if p.name in plan or kind_of(p) not in ("input", "sink")}
     config = Loihi2HwCfg(exception_proc_model_map=lava_stand_in.models(classes))
     cores = {name: len(places) for name, places in plan.items()}
-    with placed(plan) as made, _many_processes():
+    with placed(plan, job["exact"]) as made, _many_processes():
         processes[0].compile(config, {"stand_in_cores": cores})
     return {name: np.array(ids) for name, ids in made[0].table.items()}
 
 
 def spikes(job: Job) -> dict[str, np.ndarray]:
-    """Return what each process sends (size, steps) in a fixed-point run on the CPU, by its name."""
-    processes = _network(job, whole=True)
+    """Return what each process sends (size, steps) in a fixed-point run on the CPU, by its name.
+
+    With `whole` a layer is one process where it can be: Lava starts processes of the operating system for each.
+    """
+    processes = _network(job, job["whole"])
     arrays = sent(processes, job["steps"])
     return {name: arrays[f"sent_{i}"] for i, (name, _) in enumerate(_named(processes)) if f"sent_{i}" in arrays}
 
@@ -89,7 +106,7 @@ def measure(job: Job) -> dict[str, np.ndarray]:
     from neuromap_moo.workers.lava_placement import placed
 
     processes = _network(job, whole=False)
-    plan, _ = _plan(job, {name for name, _ in _named(processes)})
+    plan = _plan(job, processes)
     config = Loihi2HwCfg()
     profiler = Profiler.init(config)  # before the compile; one probe for one run
     steps = job["steps"]
@@ -99,7 +116,8 @@ def measure(job: Job) -> dict[str, np.ndarray]:
         profiler.energy_probe(num_steps=steps)
     first = processes[0]
     compile_config = {"cache": True, "cache_dir": job["cache"]} if job["cache"] else {}
-    with placed(plan), _many_processes():  # refuses processes not compiled for neurocores: they would run on the CPU
+    # Refuses where a process was not compiled for neurocores: it would run on the CPU, and seem real.
+    with placed(plan, job["exact"]), _many_processes():
         executable = first.compile(config, compile_config)
     first.create_runtime(executable=executable)
     try:
@@ -108,7 +126,7 @@ def measure(job: Job) -> dict[str, np.ndarray]:
         first.stop()
     if job["probe"] == "time":
         return {"execution_time_s": np.asarray(profiler.execution_time, dtype=np.float64).ravel()}
-    return {"energy_j": np.float64(profiler.energy), "static_energy_j": np.float64(profiler.static_energy)}  # type: ignore[dict-item]
+    return {key: np.asarray(getattr(profiler, key[:-2])) for key in ("energy_j", "static_energy_j")}
 
 
 @contextmanager
@@ -142,7 +160,7 @@ def _extension() -> Any:
         from lava.utils.loihi2_profiler_api import Loihi2HWProfiler  # noqa: F401
         from lava.utils.profiler import Profiler
     except ImportError as error:
-        raise RefusedError(
+        raise ExtensionError(
             f"Intel's extension of Lava for Loihi 2 cannot be imported ({error}); it comes from Intel's Neuromorphic "
             "Research Community. Without it nothing can be measured: --dry-run compiles and runs on the CPU"
         ) from error
@@ -221,22 +239,35 @@ def _named(processes: Sequence[Any]) -> list[tuple[str, Any]]:
     return named
 
 
-def _plan(job: Job, found: set[str]) -> tuple[dict[str, list[tuple[int, int]]], list[str]]:
-    """Return (chip, core) of each slice by process, and layers without one.
+def _plan(job: Job, processes: Sequence[Any]) -> dict[str, list[tuple[int, int]]]:
+    """Return (chip, core) of each slice by process; refuses processes that are not what the mapping says.
 
     A layer is one process of its name, or one for each slice: layer[0] and so on.
     """
-    plan, missing = {}, []
+    sizes = {
+        name: int(np.prod(process.out_ports.members[0].shape))
+        for name, process in _named(processes)
+        if process.out_ports.members
+    }
+    plan: dict[str, list[tuple[int, int]]] = {}
     for layer, places in job["placement"].items():
-        pairs = [(int(chip), int(core)) for chip, core in places]
+        pairs, wanted = [(int(chip), int(core)) for chip, core in places], job["slices"][layer]
         each = [f"{layer}[{i}]" for i in range(len(pairs))]
-        if layer in found:
+        if layer in sizes:
+            found, expected = {layer: sizes[layer]}, {layer: sum(wanted)}
             plan[layer] = pairs
-        elif found.issuperset(each):
+        else:
+            found = {name: n for name, n in sizes.items() if re.fullmatch(rf"{re.escape(layer)}\[\d+\]", name)}
+            expected = dict(zip(each, wanted, strict=True))
             plan |= {name: [pair] for name, pair in zip(each, pairs, strict=True)}
-        elif layer not in job["inputs"]:
-            missing.append(layer)
-    return plan, missing
+            if not found and layer in job["inputs"]:
+                plan = {name: pairs for name, pairs in plan.items() if name not in expected}
+                continue
+        if found != expected:
+            raise RefusedError(
+                f"layer '{layer}': expected neurons {expected}, as the mapping cuts it; the processes have {found}"
+            )
+    return plan
 
 
 if __name__ == "__main__":

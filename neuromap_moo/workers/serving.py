@@ -58,7 +58,8 @@ def serve(start: Callable[[Mapping[str, Any]], tuple[str, tuple[str, ...], Measu
                 name, metrics, measure = start(message)
             except Exception as error:
                 traceback.print_exc()
-                say(type="error", kind="fatal", message=str(error) or type(error).__name__)
+                kind = "transient" if isinstance(error, TransientError) else "fatal"
+                say(type="error", kind=kind, message=str(error) or type(error).__name__)
                 return 2
             say(type="ready", name=name, metrics=list(metrics))
         elif kind == "measure" and measure is not None:
