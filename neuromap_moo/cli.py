@@ -119,7 +119,9 @@ def main() -> None:
         sys.exit(FAILED)
     except MemoryError as error:
         _fail(f"not enough memory ({error}); take a smaller network, system or population")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if str(error):
+            _say(f"neuromap_moo: {error}; the same command goes on from there")
         sys.exit(INTERRUPTED)
     except Exception:
         traceback.print_exc()
@@ -153,6 +155,8 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
         size = f"{len(network.layers)} layers, {network.n_neurons} neurons, {network.n_synapses} synapses"
         _say(f"{settings.name}: {size}; {cores}")
         _say(f"{'resuming' if resumes else 'searching'} with {algorithm}, seed {settings.seed}, in '{folder}'")
+        if isinstance(problem.evaluator, DeviceEvaluator):
+            problem.evaluator.say = _say
         with _progress(problem, settings.budget) as on_generation, _interruptible() as stopped, _let_go(problem):
             run = search(
                 problem,
@@ -353,6 +357,12 @@ def _measurements(settings: Settings, resolved: dict[str, Any]) -> None:
     folder = _folder(settings)
     store = settings.measurements
     if settings.run is not None:
+        unfinished = Path(settings.run) / STORE
+        if unfinished.exists() and not (Path(settings.run) / PROVENANCE).exists():
+            raise InputError(
+                f"run '{settings.run}': expected a finished run; measurements={unfinished} in place of run=... lists "
+                "what was measured so far"
+            )
         settings, problem, source, folder = _as_in_run(settings, resolved)
         if not isinstance(problem.evaluator, DeviceEvaluator):
             raise InputError(f"run '{source}': expected one with evaluator=device, got '{problem.evaluator.name}'")

@@ -408,6 +408,8 @@ def load_npz(path: str | os.PathLike[str]) -> Network:
     except InputError as error:
         raise InputError(f"network file '{path}': {error}") from error
     except READ_ERRORS as error:
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"network file '{path}': cannot be read ({error.strerror})") from error
         reason = first_line(error)
         if "allow_pickle" in reason or "context manager" in reason:  # numpy's advice does not help here
             reason = "no archive of plain arrays"

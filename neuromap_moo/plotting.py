@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from neuromap_moo.evaluate.calibrate import Calibration
 from neuromap_moo.files import whole_file
 from neuromap_moo.front import Front
 from neuromap_moo.mapping import Mapping
-from neuromap_moo.run import CHOSEN, ROBUSTNESS, Run, hypervolume
+from neuromap_moo.run import ROBUSTNESS, Run, hypervolume
 from neuromap_moo.search import DRAWN, MappingProblem
 from neuromap_moo.system import System
 from neuromap_moo.topology import MESH_CLASSES, Mesh
@@ -201,8 +202,9 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
         )
     metrics = {c: v[0] for c, v in problem.evaluate_mappings([mapping]).items()}
     time, energy = EngFormatter("s", 2), EngFormatter("J", 2)
+    spent = f"{energy(metrics['energy_j'])}, " if math.isfinite(metrics["energy_j"]) else ""  # a board may measure none
     lines = [
-        f"{title}: {time(metrics['latency_s'])}, {energy(metrics['energy_j'])}, {metrics['cores_used']} cores",
+        f"{title}: {time(metrics['latency_s'])}, {spent}{metrics['cores_used']} cores",
         f"bound by {metrics['bottleneck']}; busiest link: " + _link_name(problem, mapping, busiest, on_links),
     ]
     ax.set_title("\n".join(lines), fontsize=7, loc="left")
@@ -340,9 +342,11 @@ def predicted_figure(calibration: Calibration) -> Figure:
 def chosen_mappings(run: Run) -> dict[str, Mapping]:
     """Mappings worth a picture: fastest, most frugal, knee and the vendor's default."""
     front = run.front
-    picks = (front.best("latency_s"), front.best("energy_j"), front.knee)
+    picks = {"fastest": "latency_s", "most_frugal": "energy_j"}
     return {
-        **{name: front.mappings[i] for name, i in zip(CHOSEN, picks, strict=False)},
+        # A board may measure no energy.
+        **{n: front.mappings[front.best(x)] for n, x in picks.items() if np.isfinite(front.table[x]).any()},
+        "knee": front.mappings[front.knee],
         "vendor_default": run.baselines.by_id["vendor_default"],
     }
 

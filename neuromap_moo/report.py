@@ -15,7 +15,7 @@ from neuromap_moo import plotting
 from neuromap_moo.evaluate import COLUMNS, INTERVALS, MAXIMISED
 from neuromap_moo.files import whole_file
 from neuromap_moo.front import Front
-from neuromap_moo.run import CHOSEN, ROBUST, ROBUSTNESS, Run, robust_mappings
+from neuromap_moo.run import ROBUST, ROBUSTNESS, Run, robust_mappings
 
 #: Columns of the tables on the page and on the screen, after the objectives.
 SHOWN = ("latency_s", "energy_j", "throughput_hz", "bottleneck", "cores_used", "chips_used", "message_hops")
@@ -50,7 +50,8 @@ def write_pictures(run: Run, folder: Path) -> None:
 
 def write_report(run: Run, folder: Path) -> None:
     """Write report.html from the run and the PNG files beside it."""
-    pictures = {name: _picture(folder / f"mesh_{name}.png", f"mapping {name}") for name in CHOSEN}
+    chosen = plotting.chosen_mappings(run)
+    pictures = {name: _picture(folder / f"mesh_{name}.png", f"mapping {name}") for name in chosen}
     body = "\n".join(
         [
             "<h2>Front</h2>",

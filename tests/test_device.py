@@ -23,6 +23,7 @@ import neuromap_moo as nm
 from neuromap_moo.errors import InputError
 from neuromap_moo.evaluate import Measuring
 from neuromap_moo.evaluate.boards import MOST_FAILURES, DeviceError, FailureError, checked_ready, checked_result
+from neuromap_moo.evaluate.calibrate import load_measurements
 from neuromap_moo.evaluate.store import DONE, Store, key_of
 from neuromap_moo.mapping import stack
 from neuromap_moo.workers.virtual_board import Options, planted, truth
@@ -364,8 +365,66 @@ def test_a_board_without_energy_cannot_be_searched_for_it(problem_on, tmp_path):
     assert np.isnan(run.front.table["energy_j"]).all()
     assert len(run.front) >= 1
     both = problem_on(f"{PYTHON} {path} {tmp_path / 'count'}")
-    with pytest.raises(InputError, match="vendor_default could not be measured"):
+    with pytest.raises(
+        InputError, match=r"no board measures energy_j; leave it out, as in objectives=\[latency_s,cores"
+    ):
         nm.search(both, "random", evaluations=20)
+
+
+def test_a_run_with_latency_alone_ends_with_tables_figures_and_a_calibration(tmp_path):
+    path = tmp_path / "latency_only.py"
+    path.write_text(WORKER.replace(', "energy_j"]', "]").replace("ANSWER", "print(json.dumps(good), flush=True)"))
+    command = [sys.executable, "-m", "neuromap_moo", "network.sizes=[24,40,16]", "evaluator=device", "output=run"]
+    command += [f"evaluator.command='{sys.executable} {path} {tmp_path / 'count'}'", "budget.evaluations=20"]
+    command += ["objectives=[latency_s,cores_used]", "algorithm=random"]
+    for arguments in (command, [*command[:3], "task=measurements", "run=run", "output=tables"]):
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    pictures = {p.name for p in (tmp_path / "run").glob("mesh_*.png")}
+    assert pictures == {"mesh_fastest.png", "mesh_knee.png", "mesh_vendor_default.png"}
+    mappings = nm.load_mappings(tmp_path / "tables" / "mappings.json")[0]
+    measured = load_measurements(tmp_path / "tables" / "measured.csv", mappings)
+    assert len(measured) == len(mappings)
+    assert all(np.isnan(m.energy_j) and m.latency_s > 0 for m in measured)
+
+
+@pytest.mark.parametrize("stop_after", [3, 9, 12, 20])
+def test_guided_search_can_be_stopped_in_its_first_generation(worker, problem_on, stop_after):
+    """Before the baselines are measured, between them and the first generation, and within it."""
+    problem = problem_on(worker("time.sleep(0.1); print(json.dumps(good), flush=True)"))
+
+    def enough():
+        return statuses(problem).count(DONE) >= stop_after
+
+    n_baselines = len({key_of(b.mapping) for b in problem.named_baselines.values()})
+    if stop_after < n_baselines:
+        with pytest.raises(KeyboardInterrupt, match="measurements are kept"):
+            nm.search(problem, "guided", evaluations=60, should_stop=enough, robustness_samples=0)
+    else:
+        run = nm.search(problem, "guided", evaluations=60, should_stop=enough, robustness_samples=0)
+        assert not run.ended
+        assert len(run.front) >= 1
+    assert stop_after <= statuses(problem).count(DONE) <= stop_after + 4
+
+
+def test_an_unfinished_run_is_listed_by_its_store(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "measurements.sqlite").touch()
+    command = [sys.executable, "-m", "neuromap_moo", "task=measurements", "run=run", "output=tables"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "expected a finished run; measurements=run/measurements.sqlite in place of run=... lists" in done.stderr
+
+
+def test_a_board_that_does_not_start_is_told_of_at_once_and_with_its_last_words(problem_on):
+    problem = problem_on(f"{PYTHON} -c 'raise SystemExit(\"no chip here\")'")
+    said = []
+    problem.evaluator.say = said.append
+    with pytest.raises(DeviceError, match="no chip here"):
+        problem.evaluate_mappings(mappings_of(problem, 1))
+    assert said[0].startswith("board_0 does not start: the worker ended with code 1 (no chip here)")
+    assert said[1].startswith("board_0 is left alone: ")
+    assert len(said) == 2
 
 
 def test_workers_end_with_the_evaluator_and_with_the_host(worker, problem_on, tmp_path):

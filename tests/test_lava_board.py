@@ -402,7 +402,7 @@ def test_probes_that_give_nothing_are_no_measurement(tmp_path, extension, change
 
 @pytest.fixture
 def own_folder():
-    """A folder for temporary files that tells our processes from others; its path is short, as Lava has sockets there."""
+    """A folder for temporary files that tells our processes from others; a short path, as Lava has sockets there."""
     folder = Path(tempfile.mkdtemp(prefix="nm"))
     yield folder
     shutil.rmtree(folder)
@@ -659,7 +659,7 @@ def test_a_folder_that_was_not_exported_is_refused(tmp_path):
         cwd=Path(nm.__file__).parents[1],
     )
     assert done.returncode == 1
-    assert "mappings.json': cannot be read" in done.stderr
+    assert "expected a folder that task=export wrote, with network.npz; there is none" in done.stderr
     network = recurrent()
     given_to_worker(tmp_path, network)
     nm.save_mappings(tmp_path / "mappings.json", {"mine": MAPPING}, network, SYSTEM)

@@ -66,7 +66,8 @@ def checked_ready(line: str) -> tuple[str, tuple[str, ...]]:
         raise FailureError(status.INVALID, f"expected ready with name and metrics, got {_short(line)}", restart=True)
     known = tuple(m for m in METRICS if m in metrics)
     if METRICS[0] not in known:
-        raise FailureError(status.INVALID, f"expected a worker that measures {METRICS[0]}, got {_short(metrics)}", True)
+        text = f"expected a worker that measures {METRICS[0]} and perhaps {METRICS[1]}, got {_short(metrics)}"
+        raise FailureError(status.INVALID, text, fatal=True)
     return name, known
 
 
@@ -141,6 +142,7 @@ class Board:
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline = -1
         self._rest = b""
+        self._log_start = 0  # of this process's part of the log
 
     @property
     def full_name(self) -> str:
@@ -156,6 +158,7 @@ class Board:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(self.log, "ab") as log:
+                self._log_start = log.tell()
                 self._process = subprocess.Popen(
                     [sys.executable, str(KEEPER), str(reading), *self.command],
                     stdin=subprocess.PIPE,
@@ -256,7 +259,11 @@ class Board:
             how = f"ended with code {code}"
         except subprocess.TimeoutExpired:
             how = "closed its end of the pipe"
-        return FailureError(status.CRASHED, f"the worker {how}; its stderr is in {self.log.name}", restart=True)
+        with open(self.log, "rb") as log:
+            log.seek(self._log_start)
+            lines = log.read(LONGEST_LINE).decode("utf-8", errors="replace").strip().splitlines()
+        last = f" ({_short(lines[-1])})" if lines else ""
+        return FailureError(status.CRASHED, f"the worker {how}{last}; its stderr is in {self.log.name}", restart=True)
 
 
 @dataclass
@@ -289,12 +296,13 @@ def measure(
     repeats: int,
     time_limit_s: float,
     should_stop: Callable[[], bool],
+    say: Callable[[str], None],
 ) -> None:
     """Have all jobs measured, and put every attempt into the store.
 
     A job ends when it is measured, refused as a mapping, or has failed MOST_FAILURES times on boards that have measured
     something. `control_due` tells which control mapping a board has to measure first. Where `should_stop`, what is
-    under way ends, the rest is left.
+    under way ends, the rest is left. `say` is told of a board that does not start, and of one that is left alone.
     Raises DeviceError where no board is left; what a worker does never raises.
     """
     work = _Work(list(jobs))
@@ -349,6 +357,8 @@ def measure(
                     board.failed(failure)
             except FailureError as failure:  # it did not start
                 board.failed(failure)
+                if board.failures == 1 and not board.given_up:
+                    say(f"{board.label} does not start: {failure}; it is tried again")
             except BaseException as error:  # ours, or the store's: the caller shall see it
                 with work.changed:
                     work.error, work.stopped = error, True
@@ -359,6 +369,7 @@ def measure(
                     work.at_work -= 1
                     work.changed.notify_all()
             if board.given_up:
+                say(f"{board.label} is left alone: {board.given_up}")
                 return
 
     if should_stop():

@@ -152,7 +152,8 @@ def load_measurements(path: str | os.PathLike[str], known: MappingABC[str, Any])
         if not repeats.isdecimal() or int(repeats) < 1:
             raise InputError(f"{where}, repeats: expected a whole number of at least 1, got {repeats!r}")
         latency_s = _positive(line["latency_s"], f"{where}, latency_s")
-        energy_j = _positive(line["energy_j"], f"{where}, energy_j") if line.get("energy_j") else math.nan
+        has_energy = (line.get("energy_j") or "nan").lower() != "nan"  # what a board does not measure is nan
+        energy_j = _positive(line["energy_j"], f"{where}, energy_j") if has_energy else math.nan
         gathered.setdefault(name, []).append((int(repeats), latency_s, energy_j))
     measured = []
     for name, rows in gathered.items():

@@ -41,6 +41,10 @@ def _never() -> bool:
     return False
 
 
+def _nothing(text: str) -> None:
+    pass
+
+
 class DeviceEvaluator:
     """Metrics of mappings from measurements on one board or several.
 
@@ -102,6 +106,7 @@ class DeviceEvaluator:
         ]
         #: Asked while boards are at work; true stops them once they have answered.
         self.should_stop: Callable[[], bool] = _never
+        self.say: Callable[[str], None] = _nothing  #: told of boards that do not start or are left alone
         self.store: Store | None = None
         self._analytic = AnalyticEvaluator(partitioner, system)
         self._control: Mapping | None = None
@@ -230,6 +235,7 @@ class DeviceEvaluator:
             self.repeats,
             self.time_limit_s,
             self.should_stop,
+            self.say,
         )
 
     def _hand_over(self) -> None:

@@ -26,7 +26,7 @@ from neuromap_moo.search.guided import GuidedSearch
 from neuromap_moo.search.local import Aim, advance, start_run
 from neuromap_moo.search.measured import confirm
 from neuromap_moo.search.operators import DRAWN, MOVES, cross_blocks, cross_layers, mutate
-from neuromap_moo.search.problem import MappingProblem
+from neuromap_moo.search.problem import NOTHING_YET, MappingProblem
 
 CHECKPOINT_SCHEMA = 2
 CHECKPOINT_SECONDS = 2.0
@@ -112,7 +112,7 @@ def search_mappings(
     while not state.ended:
         whole = search_generation(problem, state, budget.evaluations, keep_evaluations)
         if not len(state.archive_F):
-            raise KeyboardInterrupt  # stopped before anything was measured
+            raise KeyboardInterrupt(NOTHING_YET)
         state.reference_point = problem.reference_point
         state.seconds = time.perf_counter() - started
         reached = (problem.hypervolume(state.archive_F), *_best(problem, state.archive_F))
@@ -202,8 +202,8 @@ def load_checkpoint(path: Path, fingerprint: str) -> SearchState:
     """Read a checkpoint; raises InputError where it belongs to another search."""
     if checkpoint_fingerprint(path) != fingerprint:
         raise InputError(
-            f"checkpoint '{path}': belongs to a different search (network, system, constraints, algorithm, budget or "
-            "seed); give another path or remove it"
+            f"checkpoint '{path}': belongs to a different search (network, system, constraints, objectives, "
+            "algorithm, budget or seed); give another path or remove it"
         )
     try:
         with open(path, "rb") as f:

@@ -124,7 +124,7 @@ class GuidedSearch(Algorithm):
 
     def _initialize_infill(self) -> Population:
         problem: MappingProblem = self.problem
-        self.system = problem.system
+        self.system, self.predicted = problem.system, np.empty((0, problem.n_obj))
         baselines = [b.mapping for b in problem.named_baselines.values()]
         n_varied = max(self.initial - len(set(baselines)), 0)
         varied = varied_mappings(self._modelled(), n_varied, self.random_state) if n_varied else {}
@@ -176,6 +176,8 @@ class GuidedSearch(Algorithm):
 
         Objectives are nan where a mapping could not be measured.
         """
+        if not len(self.pop):  # stopped before the first were
+            return np.zeros((0, self.problem.n_var), dtype=np.int64), np.zeros((0, self.problem.n_obj))
         r, told = self.problem.reference_point, self.pop.get("F").astype(np.float64)
         F = r + (told - 1.0) * np.abs(r)
         F[(told >= FAILED).all(axis=1)] = np.nan

@@ -55,6 +55,10 @@ OF_SYSTEM = ("workbench", "reference_point")
 LAYER_ORDER_SEED = 0
 
 
+#: Why a search ends that is stopped while its evaluator measures the first mappings.
+NOTHING_YET = "stopped before the first mappings were all measured, so there are no results yet; measurements are kept"
+
+
 class MappingProblem(Problem):
     """Map a network (or a core graph, whose partition is fixed) onto a system.
 
@@ -225,7 +229,13 @@ class MappingProblem(Problem):
     def _measured_baselines(self, F: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the rows of baselines that could be measured; the first is vendor_default's."""
         if self.evaluator.should_stop():  # type: ignore[attr-defined]
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(NOTHING_YET)
+        unmeasured = [name for name, x in zip(self.objectives, F.T, strict=True) if not np.isfinite(x).any()]
+        if unmeasured and len(unmeasured) < self.n_obj:
+            raise InputError(
+                f"objectives {list(self.objectives)}: no board measures {', '.join(unmeasured)}; leave it out, as in "
+                "objectives=[latency_s,cores_used]"
+            )
         if not np.isfinite(F[0]).all():
             raise InputError(
                 f"objectives {list(self.objectives)}: vendor_default could not be measured; all is compared with it, "

@@ -76,7 +76,7 @@ def clean(group: int, prefix: str) -> None:
     if os.environ.get("SLURM_JOB_NAME") == prefix and shutil.which("scancel"):
         nothing = subprocess.DEVNULL
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(["scancel", f"--name={prefix}"], stdin=nothing, stdout=nothing, timeout=30, check=False)
+            subprocess.run(["scancel", f"--name={prefix}"], stdin=nothing, stdout=nothing, stderr=nothing, timeout=30)
 
 
 if __name__ == "__main__":

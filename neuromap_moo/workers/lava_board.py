@@ -178,7 +178,8 @@ class LavaBoard:
         code, arrays, last = run_lava(WORKER, what, job, limit_s=options.time_limit_s)
         last = last.removeprefix(SAID)
         if code is None:
-            raise TransientError(f"Lava did not end within {options.time_limit_s:g} s and was stopped ({last})")
+            last = f": {last}" if last else ""
+            raise TransientError(f"Lava did not end within {options.time_limit_s:g} s and was stopped{last}")
         if code == REFUSED:
             raise FatalError(last)
         if code == IMPOSSIBLE:
@@ -190,6 +191,8 @@ class LavaBoard:
 
 def try_once(board: LavaBoard, folder: Path, name: str | None) -> str:
     """Measure a mapping of what task=export wrote; return a text to print."""
+    if not (folder / "network.npz").exists():
+        raise InputError(f"'{folder}': expected a folder that task=export wrote, with network.npz; there is none")
     mappings, *digests = load_mappings(folder / "mappings.json")
     name = next(iter(mappings), None) if name is None else name
     if name not in mappings:
@@ -255,6 +258,8 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.spikes and not Path(options.spikes).resolve().parent.is_dir():
         parser.error(f"--spikes: expected a file in a folder that exists, got '{options.spikes}'")
+    if options.folder is None and (options.id or options.spikes):
+        parser.error("--id and --spikes are for --try DIR, with a DIR that task=export wrote")
     return options
 
 

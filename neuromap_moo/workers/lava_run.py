@@ -94,7 +94,9 @@ def spikes(job: Job) -> dict[str, np.ndarray]:
     """
     processes = _network(job, job["whole"])
     arrays = sent(processes, job["steps"])
-    return {name: arrays[f"sent_{i}"] for i, (name, _) in enumerate(_named(processes)) if f"sent_{i}" in arrays}
+    layer_of = {f"{layer}[0]": layer for layer in job["slices"]} if job["whole"] else {}
+    named = enumerate(layer_of.get(name, name) for name, _ in _named(processes))
+    return {name: arrays[f"sent_{i}"] for i, name in named if f"sent_{i}" in arrays}
 
 
 def measure(job: Job) -> dict[str, np.ndarray]:
@@ -171,8 +173,9 @@ def _network(job: Job, whole: bool) -> list[Any]:
     """Return all processes, in a fixed order; `whole` prefers one process to a layer over one to a slice."""
     from scipy.sparse import csr_matrix
 
+    sizes = {name: [sum(cut)] if whole else cut for name, cut in job["slices"].items()}
     if job["model"]:
-        return found_processes(Path(job["model"]), None if whole else job["slices"])
+        return found_processes(Path(job["model"]), sizes)
     try:
         from lava.proc.lif.process import LIF
     except ImportError as error:
@@ -181,7 +184,6 @@ def _network(job: Job, whole: bool) -> list[Any]:
         ) from error
     with np.load(job["made"], allow_pickle=False) as arrays:
         meta = json.loads(str(arrays["meta"]))
-        sizes = {name: [sum(cut)] if whole else cut for name, cut in job["slices"].items()}
         parts: dict[str, list[tuple[slice, Any]]] = {name: [] for name in sizes}
         for index, layer in enumerate(sizes):
             stop = 0

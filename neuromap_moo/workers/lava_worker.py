@@ -67,8 +67,13 @@ def found_processes(path: Path, slices: Mapping[str, Sequence[int]] | None = Non
         raise RefusedError("expected a function build() that returns a Lava process of the network, found none")
     try:
         takes = list(inspect.signature(module.build).parameters.values())
-        given = () if not takes or (slices is None and takes[0].default is not takes[0].empty) else (slices,)
-        built = module.build(*given)
+        if takes and slices is None and takes[0].default is takes[0].empty:
+            raise RefusedError(
+                f"build({takes[0].name}): expected a default, as in {takes[0].name}=None, for all layers whole"
+            )
+        built = module.build(slices) if takes and slices is not None else module.build()
+    except RefusedError:
+        raise
     except Exception as error:  # as above
         raise RefusedError(f"build() raises {type(error).__name__}: {error}") from error
     roots = list(built) if isinstance(built, (list, tuple)) else [built]
