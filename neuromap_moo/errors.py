@@ -21,6 +21,11 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0][:200] if text else type(error).__name__
 
 
+def last_line(text: str) -> str:
+    """Return the last line of what a program said, which is where it says why it failed; "" where it said nothing."""
+    return (text.strip().splitlines() or [""])[-1]
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" when a known word is close to ``word``, else the list of known words."""
     known = sorted(known)

@@ -39,7 +39,7 @@ LONGEST_INCHES = 9.0
 PANELS_PER_ROW = 3
 TILE = 0.52  # side of a router's square of cores, neighbours on a mesh are 1 apart
 MOST_LAID_OUT = 256  # routers that the finer layout of a graph takes; it would be slow for more
-MARKERS = ("s", "^", "v", "D", "P", "X", "<", ">", "h", "p")
+MARKERS = ("s", "^", "v", "D", "P", "X", "<", ">", "h", "p", "d", (4, 1, 0))
 INK, GREY, ACCENT = "#1a1a1a", "#8a8a8a", "#c1272d"
 
 
@@ -51,7 +51,7 @@ def pareto(ax: Any, front: Front, baselines: Front | None = None, x: int = 0, y:
         # What is attained between two mappings: the one at the smaller x where x is minimised, else the next.
         steps = "steps-pre" if front.objective_names[x] in MAXIMISED else "steps-post"
         ax.plot(F[order, x], F[order, y], "-", color=GREY, lw=0.8, zorder=1, drawstyle=steps)
-    label = f"front ({len(front)} mappings)"
+    label = f"front ({len(front)} mapping{'s' * (len(front) != 1)})"
     if ROBUSTNESS in front.table:
         shade = {"c": front.table[ROBUSTNESS][order], "cmap": "Greys", "vmin": 0.0, "vmax": 1.0}
         label += ",\ndarker where robust"
@@ -156,7 +156,7 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
         layer = layer_of_core[core]
         masked = core in system.masked_cores
         face = shades[layer] if layer >= 0 else "#ffffff"
-        ax.add_patch(
+        ax.add_artist(  # not add_patch, which would look for limits of the axes each time
             Rectangle(corner, cell, cell, fc=face, ec="#555555", lw=0.3, hatch="////" if masked else None, zorder=3)
         )
         if layer >= 0:
@@ -184,7 +184,7 @@ def mesh(ax: Any, problem: MappingProblem, mapping: Mapping, title: str = "") ->
         rim = ahead * (TILE / 2 / np.abs(ahead).max() + 0.02)  # from the middle of a router to its edge
         share = loads[link] / heaviest
         colour = ACCENT if link == busiest else scale.to_rgba(loads[link])
-        ax.add_patch(
+        ax.add_artist(
             FancyArrowPatch(
                 xy[a] + rim + side,
                 xy[b] - rim + side,
@@ -353,6 +353,9 @@ def chosen_mappings(run: Run) -> dict[str, Mapping]:
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure as PDF and PNG, each whole or not at all."""
+    with _style():
+        figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # or each file is laid out again, twice
     for ending, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
         with whole_file(folder / f"{name}.{ending}") as temporary, _style():
             figure.savefig(temporary, dpi=DPI, metadata=metadata)

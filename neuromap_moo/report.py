@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,9 @@ def write_report(run: Run, folder: Path) -> None:
         [
             "<h2>Front</h2>",
             _picture(folder / "pareto.png", "objectives of the front and the baselines"),
-            _html_table(run.front, "mapping_id"),
+            _front_table(run.front, "mapping_id"),
             "<h2>Baselines</h2>",
-            _html_table(run.baselines, "name"),
+            _front_table(run.baselines, "name"),
             "<h2>Mappings on the chip</h2>",
             "<p>Squares are cores, numbered and shaded by layer; arrows are links between routers, the busiest in "
             "red.</p>",
@@ -134,16 +134,24 @@ def _direction(name: str, gain: float) -> str:
     return "above" if more else "below"
 
 
-def _html_table(front: Front, id_column: str) -> str:
+def _front_table(front: Front, id_column: str) -> str:
     columns = columns_shown(front.objective_names)
-    head = "".join(f"<th>{html.escape(c)}</th>" for c in [id_column, *columns, *(["note"] if front.notes else [])])
     rows = []
     for i, name in enumerate(front.ids):
         values = (cell(c, front.table[c][i]) + _interval(front, c, i) for c in columns)
-        cells = [name, *values, *([front.notes[i]] if front.notes else [])]
-        mark = ' class="knee"' if not front.notes and i == front.knee else ""
-        rows.append(f"<tr{mark}>" + "".join(f"<td>{html.escape(x)}</td>" for x in cells) + "</tr>")
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+        rows.append([name, *values, *([front.notes[i]] if front.notes else [])])
+    head = [id_column, *columns, *(["note"] if front.notes else [])]
+    return _html_table(head, rows, None if front.notes else front.knee)
+
+
+def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]], knee: int | None = None) -> str:
+    """Return a table of texts, the row of the knee marked."""
+    lines = []
+    for i, row in enumerate(rows):
+        mark = ' class="knee"' if i == knee else ""
+        lines.append(f"<tr{mark}>" + "".join(f"<td>{html.escape(x)}</td>" for x in row) + "</tr>")
+    titles = "".join(f"<th>{html.escape(x)}</th>" for x in head)
+    return f"<table><tr>{titles}</tr>{''.join(lines)}</table>"
 
 
 def _interval(front: Front, column: str, i: int) -> str:
@@ -161,8 +169,8 @@ def _measurements(found: Mapping[str, Any]) -> list[str]:
     )
     lead = f"{found['done']} of {found['attempts']} attempts gave a result, {found['controls']} of them at the control."
     lead += f" Scatter: {scatter}." if scatter else ""
-    kinds = list(dict.fromkeys(k for b in found["boards"].values() for k, v in b.items() if isinstance(v, int)))
-    kinds = [k for k in kinds if k != "drift_corrected"]
+    # The statuses that any board had: its only whole numbers.
+    kinds = list(dict.fromkeys(k for b in found["boards"].values() for k, v in b.items() if type(v) is int))
     head = ["board", *kinds, "measuring", "lost", "drift", "note"]
     rows = []
     for name, board in found["boards"].items():
@@ -172,9 +180,7 @@ def _measurements(found: Mapping[str, Any]) -> list[str]:
         spent = [f"{board[key]:.1f} s" for key in ("seconds_measuring", "seconds_lost")]
         drift = (drift or "none") + (", corrected" if board["drift_corrected"] else "")
         rows.append([name, *counts, *spent, drift, f"left alone: {note}" if note else ""])
-    cells = [f"<tr>{''.join(f'<td>{html.escape(x)}</td>' for x in row)}</tr>" for row in rows]
-    titles = "".join(f"<th>{html.escape(x)}</th>" for x in head)
-    return ["<h2>Measurements</h2>", f"<p>{html.escape(lead)}</p>", f"<table><tr>{titles}</tr>{''.join(cells)}</table>"]
+    return ["<h2>Measurements</h2>", f"<p>{html.escape(lead)}</p>", _html_table(head, rows)]
 
 
 def _picture(path: Path, text: str) -> str:

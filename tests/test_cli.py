@@ -22,7 +22,7 @@ from test_readers import dense, write_net
 from test_spiking import cuba
 
 import neuromap_moo as nm
-from neuromap_moo import cli
+from neuromap_moo import cli, plotting
 from neuromap_moo.files import config_folder
 from neuromap_moo.front import load_table
 from neuromap_moo.search import ALGORITHMS
@@ -35,9 +35,18 @@ EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob
 SMALL = ["network.sizes=[64,96,64]", "network.density=0.3", "name=small"]
 
 
-def call(monkeypatch, capsys, *arguments):
+def undrawn(figure, folder, name):
+    """What stands for a file of a figure: drawing takes more time than all else in a small run."""
+    assert figure.axes
+    for ending in ("pdf", "png"):
+        (folder / f"{name}.{ending}").write_bytes(b"")
+
+
+def call(monkeypatch, capsys, *arguments, draw=False):
     """Run the command line in this process; return exit code, standard output, standard error."""
     monkeypatch.setattr(sys, "argv", ["neuromap_moo", *arguments])
+    if not draw:
+        monkeypatch.setattr(plotting, "save_figure", undrawn)
     code = 0
     try:
         cli.main()
@@ -74,6 +83,7 @@ def test_every_experiment_composes_and_runs(experiment, here, monkeypatch, capsy
         "budget.evaluations=300",
         "output=run",
         "algorithm.population=20",
+        draw=True,
     )
     assert (code, err.count("Traceback")) == (0, 0), err
     summary = json.loads((here / "run" / "summary.json").read_text())
@@ -343,7 +353,9 @@ def test_a_spiking_network_is_simulated_and_searched_with_its_activity(here, mon
 
 
 def test_neurons_with_common_sources_share_slices_in_the_run_folder(here, monkeypatch, capsys):
-    code, _, err = call(monkeypatch, capsys, *SMALL, "network.order=shared_sources", "output=run")
+    code, _, err = call(
+        monkeypatch, capsys, *SMALL, "network.order=shared_sources", "budget.evaluations=200", "output=run"
+    )
     assert code == 0, err
     saved = json.loads((here / "run" / "mappings.json").read_text())
     assert saved["orders"]
@@ -604,7 +616,7 @@ topology:
 )
 def test_systems_that_are_no_mesh_run_and_are_scored_again(arguments, cores, here, monkeypatch, capsys):
     (here / "graph.yaml").write_text(GRAPH)
-    code, _, err = call(monkeypatch, capsys, *SMALL, *arguments, "budget.evaluations=200", "output=run")
+    code, _, err = call(monkeypatch, capsys, *SMALL, *arguments, "budget.evaluations=200", "output=run", draw=True)
     assert code == 0, err
     assert cores in err
     assert (here / "run" / "mesh_knee.png").exists()

@@ -24,9 +24,11 @@ from neuromap_moo.errors import InputError
 from neuromap_moo.evaluate import Measuring
 from neuromap_moo.evaluate.boards import MOST_FAILURES, DeviceError, FailureError, checked_ready, checked_result
 from neuromap_moo.evaluate.calibrate import load_measurements
+from neuromap_moo.evaluate.packet import PacketEvaluator
 from neuromap_moo.evaluate.store import DONE, Store, key_of
 from neuromap_moo.mapping import stack
-from neuromap_moo.workers.virtual_board import Options, planted, truth
+from neuromap_moo.system import save_system
+from neuromap_moo.workers.virtual_board import Options, VirtualBoard, planted, truth
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = shlex.quote(sys.executable)
@@ -407,6 +409,17 @@ def test_guided_search_can_be_stopped_in_its_first_generation(worker, problem_on
     assert stop_after <= statuses(problem).count(DONE) <= stop_after + 4
 
 
+def test_a_board_that_only_starts_does_not_hold_up_the_end(problem_on):
+    problem = problem_on("sleep 60")
+    mappings = mappings_of(problem, 2)
+    began = time.monotonic()
+    problem.evaluator.should_stop = lambda: time.monotonic() > began + 0.3
+    assert np.isnan(problem.evaluator.evaluate(stack(mappings))["latency_s"]).all()
+    assert time.monotonic() - began < 20.0
+    board = problem.evaluator.boards[0]
+    assert (board.failures, board.given_up, board.starting) == (0, "", False)
+
+
 def test_an_unfinished_run_is_listed_by_its_store(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "measurements.sqlite").touch()
@@ -505,6 +518,17 @@ def test_a_virtual_board_is_the_packet_simulator_with_other_constants(network, s
         np.testing.assert_allclose(measured[name], exact[name], rtol=1e-12)
     as_told = nm.MappingProblem(network, system, evaluator="packet").evaluate_mappings(mappings)
     assert np.abs(measured["latency_s"] / as_told["latency_s"] - 1.0).min() > 0.02
+
+
+def test_a_virtual_board_compiles_before_it_is_ready(network, system, tmp_path, monkeypatch):
+    """A limit that a measurement is given is not used up by compiling, again and again where it is killed for that."""
+    nm.save_network(network, tmp_path / "network.npz")
+    save_system(system, tmp_path / "system.yaml")
+    simulated, evaluate = [], PacketEvaluator.evaluate
+    monkeypatch.setattr(PacketEvaluator, "evaluate", lambda self, ms: simulated.append(ms) or evaluate(self, ms))
+    board = VirtualBoard(Options())
+    board.start({"network": tmp_path / "network.npz", "system": tmp_path / "system.yaml"})
+    assert len(simulated) == 1
 
 
 def test_planted_constants_are_off_by_at_most_the_spread_and_differ_by_seed():

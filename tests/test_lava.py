@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,46 @@ SIGMA_DELTA_NET = """
     last.a_out.connect(out.a_in)
     return out
 """
+
+
+#: A process in which Lava hangs: its model raises.
+BROKEN_PROCESS = """
+from lava.magma.core.decorator import implements, requires
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.ports.ports import InPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+
+class Broken(AbstractProcess):
+    def __init__(self, shape):
+        super().__init__(shape=shape)
+        self.a_in = InPort(shape=shape)
+
+
+@implements(proc=Broken, protocol=LoihiProtocol)
+@requires(CPU)
+class PyBroken(PyLoihiProcessModel):
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, int)
+
+    def run_spk(self):
+        self.a_in.recv()
+        raise RuntimeError("broken on purpose")
+"""
+
+
+def commands_with(word):
+    """Process ids and their command lines, where a word is in them."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            command = path.read_bytes().decode(errors="replace").split("\0")
+            if any(word in argument for argument in command):
+                found[int(path.parent.name)] = command
+    return found
 
 
 def fed(described, steps):
@@ -249,34 +290,7 @@ def test_a_run_that_hangs_is_ended_and_leaves_nothing(tmp_path, monkeypatch):
     return source
     """.replace("FOLDER", repr(str(tmp_path / "broken")))
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "broken.py").write_text(
-        """
-from lava.magma.core.decorator import implements, requires
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import InPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-
-
-class Broken(AbstractProcess):
-    def __init__(self, shape):
-        super().__init__(shape=shape)
-        self.a_in = InPort(shape=shape)
-
-
-@implements(proc=Broken, protocol=LoihiProtocol)
-@requires(CPU)
-class PyBroken(PyLoihiProcessModel):
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, int)
-
-    def run_spk(self):
-        self.a_in.recv()
-        raise RuntimeError("broken on purpose")
-"""
-    )
+    (tmp_path / "broken" / "broken.py").write_text(BROKEN_PROCESS)
     path = model(tmp_path, text)
     own = f"{os.getpid() % 65536:04x}"  # others may run Lava at the same time
     monkeypatch.setattr(lava.secrets, "token_hex", lambda n: own)
@@ -285,16 +299,7 @@ class PyBroken(PyLoihiProcessModel):
         lava.sent_by_lava(path, 3, limit_s=8)
     assert time.monotonic() - began < 30
     assert [name for name in os.listdir("/dev/shm") if name.startswith(f"nm{own}_")] == []
-    here = str(tmp_path).encode()
-    running = [p for p in Path("/proc").glob("[0-9]*/cmdline") if here in _read(p)]
-    assert running == []
-
-
-def _read(path):
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+    assert commands_with(str(tmp_path)) == {}
 
 
 @needs_lava

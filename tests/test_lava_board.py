@@ -10,13 +10,13 @@ import sys
 import tempfile
 import textwrap
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from test_lava import BROKEN_PROCESS, commands_with, needs_lava
 
 import neuromap_moo as nm
 from neuromap_moo.mapping import Mapping, entry_of
@@ -25,8 +25,6 @@ from neuromap_moo.readers.spiking import Lif, Synapses, simulate
 from neuromap_moo.system import save_system
 from neuromap_moo.workers import lava_board
 from neuromap_moo.workers.lava_board import NEURONS, made, synapses_of
-
-needs_lava = pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="lava-nc is not installed")
 
 SYSTEM = nm.mesh_system(4, 4, chips_x=2)  # cores 0..15 and 16..31 are chips
 
@@ -81,6 +79,16 @@ def simulated(network, steps, seed=0):
     return {layer.name: sent[numbers[layer.name]] for layer in network.layers}
 
 
+WORKER = (sys.executable, "-m", "neuromap_moo.workers.lava_board")
+ROOT = Path(nm.__file__).parents[1]
+
+
+def tried(folder, *options):
+    """What the worker says of one mapping of a folder, in a dry run."""
+    command = [*WORKER, "--dry-run", "--try", str(folder), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+
+
 def given_to_worker(folder, network=None, system=SYSTEM):
     """Write a network and a system, and return the hello of them."""
     network = recurrent() if network is None else network
@@ -97,13 +105,13 @@ def measure(mapping, network, repeats=1, number=1):
 def talk(messages, *options, environment=None, timeout=120):
     """Answers of the worker to messages, and what it said on stderr."""
     done = subprocess.run(
-        [sys.executable, "-m", "neuromap_moo.workers.lava_board", *options],
+        [*WORKER, *options],
         input="".join(json.dumps(message) + "\n" for message in messages),
         capture_output=True,
         text=True,
         timeout=timeout,
         env=os.environ | (environment or {}),
-        cwd=Path(nm.__file__).parents[1],
+        cwd=ROOT,
     )
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
@@ -189,16 +197,7 @@ def test_a_dry_run_sends_what_the_simulator_in_numpy_sends(tmp_path):
     network = recurrent()
     given_to_worker(tmp_path, network)
     nm.save_mappings(tmp_path / "mappings.json", {"mine": MAPPING}, network, SYSTEM)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "neuromap_moo.workers.lava_board", "--dry-run", "--try", str(tmp_path)),
-            *("--steps", "60", "--spikes", str(tmp_path / "spikes.npz")),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=Path(nm.__file__).parents[1],
-    )
+    done = tried(tmp_path, "--steps", "60", "--spikes", str(tmp_path / "spikes.npz"))
     assert done.returncode == 0, done.stderr
     expected = simulated(network, 60)
     with np.load(tmp_path / "spikes.npz") as spikes:
@@ -346,7 +345,7 @@ def extension(tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(EXTENSION)
     environment = {
-        "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(Path(nm.__file__).parents[1])]),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(ROOT)]),
         "LAVA_LOG": str(tmp_path / "log.txt"),
         "LAVA_TIMES": "[1e-6, 2e-6, 3e-6]",
         "LAVA_ENERGY": "[5e-3, 3e-3]",
@@ -406,17 +405,6 @@ def own_folder():
     folder = Path(tempfile.mkdtemp(prefix="nm"))
     yield folder
     shutil.rmtree(folder)
-
-
-def commands_with(word):
-    """Process ids and their command lines, where a word is in them."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            command = path.read_bytes().decode(errors="replace").split("\0")
-            if any(word in argument for argument in command):
-                found[int(path.parent.name)] = command
-    return found
 
 
 def wait_until(condition, limit_s=60.0):
@@ -480,8 +468,8 @@ def test_jobs_of_a_real_slurm_end_with_the_run(tmp_path, killed):
     running = subprocess.Popen(
         [sys.executable, str(caller)],
         stdout=subprocess.PIPE,
-        cwd=Path(nm.__file__).parents[1],
-        env=os.environ | {"SLURM": "1", "PYTHONPATH": str(Path(nm.__file__).parents[1])},
+        cwd=ROOT,
+        env=os.environ | {"SLURM": "1", "PYTHONPATH": str(ROOT)},
     )
 
     def jobs():
@@ -489,45 +477,18 @@ def test_jobs_of_a_real_slurm_end_with_the_run(tmp_path, killed):
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
         return [line for line in lines if line.startswith("nm") and not line.endswith("COMPLETING")]
 
-    until = time.monotonic() + 30
-    while not jobs() and time.monotonic() < until:
-        time.sleep(0.2)
-    assert jobs()
+    assert wait_until(jobs, 30)
     if killed:
         running.kill()
     assert (running.communicate(timeout=60)[0] == b"None\n") != killed
-    until = time.monotonic() + 30
-    while jobs() and time.monotonic() < until:
-        time.sleep(0.2)
-    assert jobs() == []
+    assert wait_until(lambda: not jobs(), 30), jobs()
 
 
-BROKEN = """
-from lava.magma.core.decorator import implements, requires
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import InPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+BROKEN = f"""
+{BROKEN_PROCESS}
 from lava.proc.dense.process import Dense
 from lava.proc.lif.process import LIF
 import numpy as np
-
-class Broken(AbstractProcess):
-    def __init__(self, shape):
-        super().__init__(shape=shape)
-        self.a_in = InPort(shape=shape)
-
-@implements(proc=Broken, protocol=LoihiProtocol)
-@requires(CPU)
-class PyBroken(PyLoihiProcessModel):
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, int)
-
-    def run_spk(self):
-        self.a_in.recv()
-        raise RuntimeError("broken on purpose")
 
 def build():
     first = LIF(shape=(24,), name="in", bias_mant=5)
@@ -550,13 +511,12 @@ def test_nothing_is_left_of_a_model_that_hangs(tmp_path, killed, own_folder):
     path = tmp_path / "model.py"
     path.write_text(BROKEN)
     network = recurrent()
-    command = [sys.executable, "-m", "neuromap_moo.workers.lava_board", "--dry-run", "--model", str(path)]
     worker = subprocess.Popen(
-        [*command, "--time-limit-s", "600" if killed else "20"],
+        [*WORKER, "--dry-run", "--model", str(path), "--time-limit-s", "600" if killed else "20"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(nm.__file__).parents[1],
+        cwd=ROOT,
         env=os.environ | {"TMPDIR": str(own_folder)},
     )
     for message in (given_to_worker(tmp_path, network), measure(MAPPING, network)):
@@ -652,23 +612,13 @@ def test_what_lava_compiled_is_kept_by_what_it_was_compiled_from(tmp_path, monke
 
 
 def test_a_folder_that_was_not_exported_is_refused(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "neuromap_moo.workers.lava_board", "--dry-run", "--try", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=Path(nm.__file__).parents[1],
-    )
+    done = tried(tmp_path)
     assert done.returncode == 1
     assert "expected a folder that task=export wrote, with network.npz; there is none" in done.stderr
     network = recurrent()
     given_to_worker(tmp_path, network)
     nm.save_mappings(tmp_path / "mappings.json", {"mine": MAPPING}, network, SYSTEM)
-    done = subprocess.run(
-        [sys.executable, "-m", "neuromap_moo.workers.lava_board", "--dry-run", "--try", str(tmp_path), "--id", "m1"],
-        capture_output=True,
-        text=True,
-        cwd=Path(nm.__file__).parents[1],
-    )
+    done = tried(tmp_path, "--id", "m1")
     assert (done.returncode, "expected --id to be one of mine, got 'm1'" in done.stderr) == (1, True)
     nm.save_network(nm.Network("other", network.layers, ()), tmp_path / "network.npz")
     with pytest.raises(nm.InputError, match=r"mappings\.json belongs to another network"):

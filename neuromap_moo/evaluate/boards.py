@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import InputError, last_line
 from neuromap_moo.evaluate import store as status
 from neuromap_moo.evaluate.store import Store
 from neuromap_moo.mapping import Mapping as CoreMapping
@@ -31,6 +31,7 @@ PROTOCOL = 1
 METRICS = ("latency_s", "energy_j")  #: what a board may measure; the first it must
 
 LONGEST_LINE = 2**24  # bytes of an answer
+LOG_END = 2**14  # bytes of a log in which its last line is looked for
 MOST_FAILURES = 3  #: of a mapping, before it counts as infeasible
 GIVE_UP = 10  #: failures of a board in a row, without a success, before it is left alone for good
 SUSPECT = 2  #: of them, after which it has to measure the control: before a mapping is blamed for the third time
@@ -139,6 +140,7 @@ class Board:
         self.has_worked = False
         self.given_up = ""  # why, where it is
         self.paused_until = 0.0
+        self.starting = False
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline = -1
         self._rest = b""
@@ -154,6 +156,13 @@ class Board:
         if self._process is not None and self._process.poll() is None:
             return
         self.stop()
+        self.starting = True
+        try:
+            self._start()
+        finally:
+            self.starting = False
+
+    def _start(self) -> None:
         reading, self._lifeline = os.pipe()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -260,9 +269,9 @@ class Board:
         except subprocess.TimeoutExpired:
             how = "closed its end of the pipe"
         with open(self.log, "rb") as log:
-            log.seek(self._log_start)
-            lines = log.read(LONGEST_LINE).decode("utf-8", errors="replace").strip().splitlines()
-        last = f" ({_short(lines[-1])})" if lines else ""
+            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - LOG_END))
+            last = last_line(log.read().decode("utf-8", errors="replace"))
+        last = f" ({_short(last)})" if last else ""
         return FailureError(status.CRASHED, f"the worker {how}{last}; its stderr is in {self.log.name}", restart=True)
 
 
@@ -356,6 +365,9 @@ def measure(
                 if failure is not None:
                     board.failed(failure)
             except FailureError as failure:  # it did not start
+                if work.stopped:
+                    board.stop()
+                    return
                 board.failed(failure)
                 if board.failures == 1 and not board.given_up:
                     say(f"{board.label} does not start: {failure}; it is tried again")
@@ -384,6 +396,10 @@ def measure(
                 with work.changed:
                     work.stopped = True
                     work.changed.notify_all()
+            if work.stopped:
+                for board in boards:
+                    if board.starting:
+                        board.kill()
     except BaseException as error:  # Ctrl-C a second time: nothing is waited for
         with work.changed:
             work.error, work.stopped = error, True

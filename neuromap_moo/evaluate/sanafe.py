@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
+from neuromap_moo.errors import InputError, did_you_mean, finite_number, last_line, whole_number
 from neuromap_moo.evaluate import TIME_TERMS, Metrics, with_derived_columns
 from neuromap_moo.evaluate.analytic import AnalyticEvaluator
 from neuromap_moo.evaluate.packet import drawn_spikes
@@ -138,7 +138,7 @@ class SanafeEvaluator:
                     f"evaluator sanafe: a mapping took more than {self.time_limit_s:g} s; raise evaluator.time_limit_s"
                 ) from error
             if done.returncode != 0:
-                said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+                said = last_line(done.stderr) or "nothing"
                 raise RuntimeError(
                     f"evaluator sanafe: the simulator ended with code {done.returncode} and said: {said}"
                 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import InputError, last_line
 
 WORKER = Path(__file__).parents[1] / "workers" / "hdf5_worker.py"
 
@@ -28,7 +28,7 @@ def read_hdf5(path: Path, what: str) -> dict[str, Any]:
         except subprocess.TimeoutExpired as error:
             raise InputError(f"'{path}': expected {what}, it could not be read within {LIMIT_S:g} s") from error
         if done.returncode != 0:
-            reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
+            reason = last_line(done.stderr)
             if done.returncode < 0:
                 reason = "the HDF5 library crashes on it, so it is damaged"
             raise InputError(f"'{path}': expected {what}, could not read it ({reason})")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromap_moo.errors import InputError, first_line
+from neuromap_moo.errors import InputError, first_line, last_line
 from neuromap_moo.network import Network
 from neuromap_moo.readers.activity import Activity, digest_of
 from neuromap_moo.readers.assemble import Assembly, Tensor
@@ -282,13 +282,13 @@ def run_lava(
         if code == 0 and result.is_file():
             with np.load(result, allow_pickle=False) as found:
                 arrays = {key: found[key] for key in found.files}
-        lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return code, arrays, lines[-1][:300] if lines else ""
+        last = last_line(said.read_text(encoding="utf-8", errors="replace"))
+        return code, arrays, last.removeprefix(f"{worker.stem}: ")[:300]
 
 
 def _called(path: Path, limit_s: float, what: str, *arguments: str) -> dict[str, NDArray[Any]]:
     code, arrays, last = run_lava(WORKER, what, str(path.resolve()), *arguments, limit_s=limit_s)
-    last = f": {last.removeprefix('lava_worker: ')}" if last else ""
+    last = f": {last}" if last else ""
     if code is None:
         raise InputError(
             f"'{path}': Lava did not {what} it within {limit_s:g} s; it hangs where a process model raises{last}"

@@ -18,10 +18,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 #: Where POSIX shared memory has its files.
 SHARED_MEMORY = Path("/dev/shm")
+
+#: For killed processes to be gone: the kernel takes its time where they have much memory or the machine is busy.
+PATIENCE_S = 10.0
 
 
 def main() -> int:
@@ -71,12 +75,25 @@ def clean(group: int, prefix: str) -> None:
     """Kill a process group and remove what it leaves behind."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
+    patience_ends = time.monotonic() + PATIENCE_S
+    while runs(group) and time.monotonic() < patience_ends:  # what still ends may make another file
+        time.sleep(0.01)
     for left in SHARED_MEMORY.glob(f"{prefix}*"):
         left.unlink(missing_ok=True)
     if os.environ.get("SLURM_JOB_NAME") == prefix and shutil.which("scancel"):
         nothing = subprocess.DEVNULL
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(["scancel", f"--name={prefix}"], stdin=nothing, stdout=nothing, stderr=nothing, timeout=30)
+
+
+def runs(group: int) -> bool:
+    """Whether a process of a group is there, other than those that ended and were not waited for."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = file.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                return True
+    return False
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from neuromap_moo.network import Network, load_npz
 from neuromap_moo.readers.lava import run_lava
 from neuromap_moo.readers.spiking import ALIGN_BITS
 from neuromap_moo.system import load_system
-from neuromap_moo.workers.lava_run import IMPOSSIBLE, REFUSED, SAID, save_arrays
+from neuromap_moo.workers.lava_run import IMPOSSIBLE, REFUSED, save_arrays
 from neuromap_moo.workers.serving import FatalError, MappingError, Measure, TransientError, serve
 
 WORKER = Path(__file__).with_name("lava_run.py")
@@ -176,7 +176,6 @@ class LavaBoard:
             content = Path(model or self._made).read_bytes() + json.dumps([job["slices"], options.generation]).encode()
             job["cache"] = str(Path(options.cache).resolve() / hashlib.sha256(content).hexdigest()[:16])
         code, arrays, last = run_lava(WORKER, what, job, limit_s=options.time_limit_s)
-        last = last.removeprefix(SAID)
         if code is None:
             last = f": {last}" if last else ""
             raise TransientError(f"Lava did not end within {options.time_limit_s:g} s and was stopped{last}")

@@ -9,7 +9,6 @@ behind: the caller sets a time limit, and `keeper` cleans up.
 from __future__ import annotations
 
 import json
-import multiprocessing.shared_memory
 import re
 import sys
 import zipfile
@@ -21,10 +20,19 @@ from unittest.mock import patch
 
 import numpy as np
 
-from neuromap_moo.workers.lava_worker import RefusedError, found_processes, joined_processes, kind_of, sent
+from neuromap_moo.readers.lava import UNNAMED
+from neuromap_moo.workers import lava_stand_in
+from neuromap_moo.workers.lava_placement import PlacementError, placed
+from neuromap_moo.workers.lava_worker import (
+    RefusedError,
+    found_processes,
+    joined_processes,
+    kind_of,
+    name_shared_memory,
+    sent,
+)
 
-#: How the last line on stderr begins where nothing went wrong but what was asked for cannot be had; and exit codes.
-SAID = "lava_run: "
+#: Exit codes where nothing went wrong but what was asked for cannot be had.
 REFUSED, IMPOSSIBLE = 2, 3
 
 Job = Mapping[str, Any]
@@ -36,16 +44,14 @@ class ExtensionError(RefusedError):
 
 def main() -> int:
     """Do what the arguments say; code REFUSED where nothing can be measured, IMPOSSIBLE where this mapping cannot."""
-    from neuromap_moo.workers.lava_placement import PlacementError
-
     what, job_path, result, prefix = sys.argv[1:]
-    multiprocessing.shared_memory._SHM_NAME_PREFIX = f"/{prefix}"  # type: ignore[attr-defined]
+    name_shared_memory(prefix)
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     work = {"names": names, "place": place, "spikes": spikes, "measure": measure}
     try:
         arrays = work[what](job)
     except (RefusedError, PlacementError) as error:
-        print(f"{SAID}{error}", file=sys.stderr)
+        print(f"lava_run: {error}", file=sys.stderr)
         return REFUSED if what == "names" or isinstance(error, ExtensionError) else IMPOSSIBLE
     save_arrays(result, arrays)
     return 0
@@ -70,12 +76,8 @@ def names(job: Job) -> dict[str, np.ndarray]:
 
 def place(job: Job) -> dict[str, np.ndarray]:
     """Return virtual cores (n,) by process, as Lava's Mapper hands them out to what the stand-ins compile."""
-    from neuromap_moo.workers import lava_stand_in
-
     lava_stand_in.install()
     from lava.magma.core.run_configs import Loihi2HwCfg
-
-    from neuromap_moo.workers.lava_placement import placed
 
     processes = _network(job, whole=False)
     plan = _plan(job, processes)
@@ -104,8 +106,6 @@ def measure(job: Job) -> dict[str, np.ndarray]:
     Profiler = _extension()
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2HwCfg
-
-    from neuromap_moo.workers.lava_placement import placed
 
     processes = _network(job, whole=False)
     plan = _plan(job, processes)
@@ -230,8 +230,6 @@ def _joined(neurons: Sequence[Any], joins: Sequence[tuple[Any, Any, Any, int]]) 
 
 def _named(processes: Sequence[Any]) -> list[tuple[str, Any]]:
     """Name processes as layers are named that were read from them."""
-    from neuromap_moo.readers.lava import UNNAMED
-
     named = []
     for i, process in enumerate(processes):
         if UNNAMED.fullmatch(process.name):

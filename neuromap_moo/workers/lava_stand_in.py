@@ -8,6 +8,7 @@ compiler is imported.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import types
 from collections.abc import Iterable, Mapping
@@ -48,18 +49,12 @@ def _put(name: str, classes: Mapping[str, type]) -> None:
     parents = name.split(".")[:-1]
     for i in range(2, len(parents) + 1):
         parent = ".".join(parents[:i])
-        if parent not in sys.modules and not _exists(parent):
+        if parent not in sys.modules and importlib.util.find_spec(parent) is None:
             sys.modules[parent] = types.ModuleType(parent)
             sys.modules[parent].__path__ = []
     sys.modules[name] = module = types.ModuleType(name)
     for key, cls in classes.items():
         setattr(module, key, cls)
-
-
-def _exists(name: str) -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec(name) is not None
 
 
 def models(process_classes: Iterable[type]) -> dict[type, type]:

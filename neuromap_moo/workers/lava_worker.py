@@ -20,22 +20,24 @@ from typing import Any
 
 import numpy as np
 
-#: How errors that are the user's to mend begin, on stderr.
-SAID = "lava_worker: "
-
 
 def main() -> int:
     """Do what the arguments say; a line on stderr and code 2 where the model is at fault."""
     what, model, result, prefix, *rest = sys.argv[1:]
-    multiprocessing.shared_memory._SHM_NAME_PREFIX = f"/{prefix}"  # type: ignore[attr-defined]
+    name_shared_memory(prefix)
     try:
         processes = found_processes(Path(model))
         arrays = described(processes) if what == "describe" else sent(processes, int(rest[0]))
     except RefusedError as error:
-        print(f"{SAID}{error}", file=sys.stderr)
+        print(f"lava_worker: {error}", file=sys.stderr)
         return 2
     np.savez(result, **arrays)  # type: ignore[arg-type]
     return 0
+
+
+def name_shared_memory(prefix: str) -> None:
+    """Have the names of all segments that are made from now on begin with a prefix."""
+    multiprocessing.shared_memory._SHM_NAME_PREFIX = f"/{prefix}"  # type: ignore[attr-defined]
 
 
 class RefusedError(Exception):
