@@ -56,9 +56,19 @@ def call(monkeypatch, capsys, *arguments, draw=False):
     return code, captured.out, captured.err
 
 
-def start(*arguments, cwd):
+#: The program, with checkpoints so often that a short run has many, and nothing drawn.
+WITH_CHECKPOINTS = """
+from neuromap_moo import cli, plotting
+from neuromap_moo.search import driver
+driver.CHECKPOINT_SECONDS = 0.1
+plotting.save_figure = lambda figure, folder, name: (folder / f"{name}.png").write_bytes(b"")
+cli.main()
+"""
+
+
+def start(*arguments, cwd, program=("-m", "neuromap_moo")):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "neuromap_moo", *arguments]
+    command = [sys.executable, *program, *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
 
@@ -116,7 +126,7 @@ def test_every_algorithm_has_a_file_with_its_defaults():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_runs_by_name(algorithm, here, monkeypatch, capsys):
-    quick = ["algorithm.batch=100"] if algorithm == "guided" else []
+    quick = ["algorithm.batch=100", "algorithm.model_evaluations=50"] if algorithm == "guided" else []
     arguments = [*SMALL, f"algorithm={algorithm}", *quick, "budget.evaluations=250", "output=run"]
     code, _, err = call(monkeypatch, capsys, *arguments)
     assert code == 0, err
@@ -375,11 +385,12 @@ def test_public_trained_networks_run(name, networks_folder, here, monkeypatch, c
 
 
 def test_killed_three_times_and_started_again_the_front_is_byte_identical(here):
-    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=15000", "output="]
-    undisturbed = start(*arguments[:-1], "output=whole", cwd=here)
+    often = ("-c", WITH_CHECKPOINTS)
+    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=5000", "output="]
+    undisturbed = start(*arguments[:-1], "output=whole", cwd=here, program=often)
     assert finish(undisturbed)[0] == 0
     for kill in range(3):
-        process = start(*arguments[:-1], "output=killed", cwd=here)
+        process = start(*arguments[:-1], "output=killed", cwd=here, program=often)
         checkpoint = here / "killed" / "checkpoint.pkl"
         known = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         deadline = time.monotonic() + 60
@@ -389,7 +400,7 @@ def test_killed_three_times_and_started_again_the_front_is_byte_identical(here):
         process.send_signal(signal.SIGKILL)
         assert finish(process)[0] == -signal.SIGKILL
         assert not (here / "killed" / "front.csv").exists()
-    code, _, err = finish(start(*arguments[:-1], "output=killed", cwd=here))
+    code, _, err = finish(start(*arguments[:-1], "output=killed", cwd=here, program=often))
     assert code == 0, err
     assert "resuming" in err
     for name in ("front.csv", "mappings.json", "baselines.csv"):
@@ -398,8 +409,9 @@ def test_killed_three_times_and_started_again_the_front_is_byte_identical(here):
 
 
 def test_ctrl_c_saves_everything_and_the_run_goes_on_from_there(here):
-    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=8000"]
-    process = start(*arguments, "output=run", cwd=here)
+    often = ("-c", WITH_CHECKPOINTS)
+    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=4000"]
+    process = start(*arguments, "output=run", cwd=here, program=often)
     while not (here / "run" / "checkpoint.pkl").exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -410,12 +422,12 @@ def test_ctrl_c_saves_everything_and_the_run_goes_on_from_there(here):
     assert "non-dominated mappings" in out
     summary = json.loads((here / "run" / "summary.json").read_text())
     assert summary["ended"] == "stopped"
-    assert 0 < summary["evaluations"] < 8000
-    code, _, err = finish(start(*arguments, "seed=5", "output=run", cwd=here))
+    assert 0 < summary["evaluations"] < 4000
+    code, _, err = finish(start(*arguments, "seed=5", "output=run", cwd=here, program=often))
     assert code == 2
     assert "belongs to a different search" in err
-    assert finish(start(*arguments, "output=run", cwd=here))[0] == 0
-    assert finish(start(*arguments, "output=whole", cwd=here))[0] == 0
+    assert finish(start(*arguments, "output=run", cwd=here, program=often))[0] == 0
+    assert finish(start(*arguments, "output=whole", cwd=here, program=often))[0] == 0
     assert (here / "run" / "front.csv").read_bytes() == (here / "whole" / "front.csv").read_bytes()
 
 
@@ -626,8 +638,8 @@ def test_systems_that_are_no_mesh_run_and_are_scored_again(arguments, cores, her
 
 
 def test_a_second_process_is_kept_out_of_a_folder_at_work(here):
-    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=15000", "output=run"]
-    first = start(*arguments, cwd=here)
+    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=8000", "output=run"]
+    first = start(*arguments, cwd=here, program=("-c", WITH_CHECKPOINTS))
     while not (here / "run" / "checkpoint.pkl").exists():
         assert first.poll() is None
         time.sleep(0.01)

@@ -281,7 +281,7 @@ def test_the_front_is_that_of_all_legal_placements(constraints):
     F = problem.evaluator.evaluate(nm.mapping.stack(legal))
     F = np.stack([F[name] for name in problem.objectives], axis=1)
     expected = np.unique(F[non_dominated_rows(F)], axis=0)
-    run = nm.search(problem, evaluations=1200, options={"population": 20, "local_share": 0.5})
+    run = nm.search(problem, evaluations=600, options={"population": 20, "local_share": 0.5})
     assert np.unique(run.front.objectives, axis=0) == pytest.approx(expected)
 
 
@@ -297,7 +297,7 @@ def test_the_front_is_that_of_all_legal_partitions_and_placements():
     F = problem.evaluate_mappings(legal)
     F = np.stack([F[name] for name in problem.objectives], axis=1)
     expected = np.unique(F[non_dominated_rows(F)], axis=0)
-    run = nm.search(problem, evaluations=600, options={"population": 30})
+    run = nm.search(problem, evaluations=600, options={"population": 30, "local_share": 0.5})
     found = run.front.objectives[np.lexsort(run.front.objectives.T[::-1])]
     assert found == pytest.approx(expected, rel=1e-9)
 
