@@ -65,7 +65,8 @@ def pareto(ax: Any, front: Front, baselines: Front | None = None, x: int = 0, y:
     if baselines is not None:
         B = baselines.objectives
         for i, (name, marker) in enumerate(zip(baselines.ids, itertools.cycle(MARKERS), strict=False)):
-            ax.plot(B[i, x], B[i, y], marker, mfc="white", mec=INK, mew=0.8, ms=4.5, ls="", label=name, zorder=2)
+            style = {"marker": marker, "mfc": "white", "mec": INK, "mew": 0.8, "ms": 4.5, "ls": ""}
+            ax.plot(B[i, x], B[i, y], **style, label=name, zorder=2)
     for axis, name in ((ax.xaxis, front.objective_names[x]), (ax.yaxis, front.objective_names[y])):
         _units(axis, name)
     ax.grid(True, lw=0.3, color="#dddddd", zorder=0)

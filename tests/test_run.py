@@ -171,6 +171,14 @@ def test_pareto_axes_carry_column_names_and_units(run):
     assert set(run.baselines.ids) | {"knee"} <= set(labels)
 
 
+def test_every_baseline_is_drawn_once_where_it_is_by_a_marker_of_its_own(run):
+    ax = plotting.pareto_figure(run.front, run.baselines).axes[0]
+    drawn = [line for line in ax.lines if line.get_label() in run.baselines.ids]
+    assert [line.get_label() for line in drawn] == list(run.baselines.ids)
+    assert np.array([line.get_xydata()[0] for line in drawn]).tolist() == run.baselines.objectives.tolist()
+    assert len({line.get_marker() for line in drawn}) == len(drawn) > 10
+
+
 def test_mesh_picture_names_the_binding_term_and_the_busiest_link(run, problem):
     mapping = run.front.mappings[0]
     title = _title(problem, mapping)

@@ -223,8 +223,9 @@ class Board:
 
     def kill(self) -> None:
         """Kill the worker from another thread than the one that is at it, which then sees it gone."""
-        if self._process is not None:
-            self._kill(self._process)
+        process = self._process  # the other thread may take it away meanwhile
+        if process is not None:
+            self._kill(process)
 
     @staticmethod
     def _kill(process: subprocess.Popen[bytes]) -> None:
