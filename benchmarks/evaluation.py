@@ -15,10 +15,10 @@ import numpy as np
 from numba import njit
 
 import neuromap_moo as nm
-from neuromap_moo.evaluate.analytic import AnalyticEvaluator
-from neuromap_moo.evaluate.reference import reference_metrics
-from neuromap_moo.mapping import MappingBatch
-from neuromap_moo.partition import FixedPartitioner
+from neuromap_moo.mapping.mapping import MappingBatch
+from neuromap_moo.models.analytic import AnalyticEvaluator
+from neuromap_moo.oracles.analytic import reference_metrics
+from neuromap_moo.partition.fixed import FixedPartitioner
 
 N_PLACEMENTS, N_SLICES = 1000, 120
 

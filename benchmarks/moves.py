@@ -15,9 +15,10 @@ import numpy as np
 from evaluation import best_of
 
 import neuromap_moo as nm
-from neuromap_moo import moves
-from neuromap_moo.search.local import Aim, Workbench, advance, start_run
-from neuromap_moo.walk import NO_MOVES, walk
+from neuromap_moo.annealing import tables
+from neuromap_moo.annealing.metropolis import NO_MOVES, walk
+from neuromap_moo.annealing.run import advance, start_run
+from neuromap_moo.annealing.space import AnnealingCache, Scalarisation
 
 DEGREE, N_MOVES = 40, 100_000
 EVERYTHING = ("latency_s", "energy_j")
@@ -78,12 +79,14 @@ def grid_graph(side: int) -> nm.CoreGraph:
     return nm.CoreGraph.from_networkx(graph)
 
 
-def prepared(problem: nm.MappingProblem, place: np.ndarray) -> tuple[Workbench, moves.Graph, moves.Cost, moves.State]:
-    bench = problem.workbench
-    cut = bench.cut(problem.encoding.minimum)
-    cost = bench.cost(cut, Aim(tuple(1.0 / problem.reference_point)))
+def prepared(
+    problem: nm.MappingProblem, place: np.ndarray
+) -> tuple[AnnealingCache, tables.Graph, tables.Cost, tables.State]:
+    bench = problem.space.cache
+    cut = bench.partition_tables(problem.encoding.minimum)
+    cost = bench.cost(cut, Scalarisation(tuple(1.0 / problem.reference_point)))
     state = bench.borrow_state(place.size)
-    moves.put(bench.board, cut.graph, cost, state, place)
+    tables.put(bench.board, cut.graph, cost, state, place)
     return bench, cut.graph, cost, state
 
 
@@ -93,8 +96,10 @@ def exchanges(problem: nm.MappingProblem, rng: np.random.Generator, kept: bool) 
     bench, graph, cost, state = prepared(problem, rng.permutation(n))
     if not kept:
         # A linear part of the other sign lets every move pass the first test and fail the last.
-        cost = cost._replace(pair_x=-1e3 * cost.pair_x, pair_y=-1e3 * cost.pair_y, top=cost.top._replace(per_peak=1e12))
-        moves.put(bench.board, graph, cost, state, state.place.copy())
+        cost = cost._replace(
+            pair_x=-1e3 * cost.pair_x, pair_y=-1e3 * cost.pair_y, max_terms=cost.max_terms._replace(per_peak=1e12)
+        )
+        tables.put(bench.board, graph, cost, state, state.place.copy())
     given = rng.integers(n, size=(N_MOVES, 2)) if kept else NO_MOVES
     best = np.empty_like(state.place)
     temperature = 1e300 if kept else 1e-300
@@ -115,29 +120,30 @@ def annealed(problem: nm.MappingProblem, rng: np.random.Generator) -> float:
     """Seconds per move late in an annealing run."""
     n = problem.encoding.n_cores
     in_order = np.concatenate([np.zeros(problem.encoding.n_layers, dtype=np.int64), np.arange(n)])
-    aim = Aim(tuple(1.0 / problem.reference_point))
-    run = start_run(problem, aim, in_order, N_MOVES, 1e-3, rng)
-    advance(problem, run, 10, rng)
+    scalarisation = Scalarisation(tuple(1.0 / problem.reference_point))
+    run = start_run(problem.space, scalarisation, in_order, N_MOVES, 1e-3, rng)
+    advance(problem.space, run, 10, rng)
     start = time.perf_counter()
-    made, _ = advance(problem, run, N_MOVES, rng)
+    made, _ = advance(problem.space, run, N_MOVES, rng)
     return (time.perf_counter() - start) / made
 
 
 def recuts(problem: nm.MappingProblem, rng: np.random.Generator) -> tuple[float, float]:
-    bench = problem.workbench
+    bench = problem.space.cache
     k = np.array([7, 13, 26, 26, 13, 7, 2])
     after = k + np.array([0, 0, 0, 0, 1, -1, 0])
-    old_cut, cut = bench.cut(k), bench.cut(after)
-    aim = Aim(tuple(1.0 / problem.reference_point))
-    old_cost, cost = bench.cost(old_cut, aim), bench.cost(cut, aim)
-    old, new = bench.borrow_state(int(k.sum())), moves.make_state(bench.board, int(after.sum()))
+    old_cut, cut = bench.partition_tables(k), bench.partition_tables(after)
+    scalarisation = Scalarisation(tuple(1.0 / problem.reference_point))
+    old_cost, cost = bench.cost(old_cut, scalarisation), bench.cost(cut, scalarisation)
+    old, new = bench.borrow_state(int(k.sum())), tables.make_state(bench.board, int(after.sum()))
     place = rng.permutation(problem.encoding.n_cores)[: int(k.sum())]
-    moves.put(bench.board, old_cut.graph, old_cost, old, place)
+    tables.put(bench.board, old_cut.graph, old_cost, old, place)
     changed = k != after
     seconds = best_of(
-        lambda: moves.recut(bench.board, old_cut.graph, old_cost, old, cut.graph, cost, new, place, changed), 200
+        lambda: tables.resize_layers(bench.board, old_cut.graph, old_cost, old, cut.graph, cost, new, place, changed),
+        200,
     )
-    whole = best_of(lambda: moves.put(bench.board, cut.graph, cost, new, place), 200)
+    whole = best_of(lambda: tables.put(bench.board, cut.graph, cost, new, place), 200)
     return seconds, whole
 
 

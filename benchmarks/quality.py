@@ -22,9 +22,10 @@ import quality_report as report
 import quality_rivals as rivals
 
 import neuromap_moo as nm
-from neuromap_moo.best_known import improve, start_instance
 from neuromap_moo.errors import InputError, did_you_mean
-from neuromap_moo.run import load_json, provenance_of, save_json
+from neuromap_moo.results.benchmark.best_known import improve, start_instance
+from neuromap_moo.results.folder import load_json, save_json
+from neuromap_moo.results.provenance import provenance_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = ("nsga2", "annealing", "annealing_single", "stock_nsga2", "es", "scipy_faq", "scipy_2opt", "random")

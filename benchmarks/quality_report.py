@@ -16,10 +16,10 @@ from quality_rivals import ENDS_ONLY, Record
 from scipy.stats import wilcoxon
 
 import neuromap_moo as nm
-from neuromap_moo.evaluate import minimised
 from neuromap_moo.files import whole_file
-from neuromap_moo.instances import INSTANCES
-from neuromap_moo.plotting import save_figure
+from neuromap_moo.models.metrics import minimised
+from neuromap_moo.results.benchmark.instances import INSTANCES
+from neuromap_moo.results.plotting import save_figure
 
 SIGNIFICANT = 0.05
 HISTORY_HEAD = "| date | version | instances | s x seeds |"

@@ -26,11 +26,12 @@ from pymoo.operators.sampling.rnd import IntegerRandomSampling, PermutationRando
 from scipy.optimize import quadratic_assignment
 
 import neuromap_moo as nm
-from neuromap_moo.evaluate import minimised
+from neuromap_moo.evolution.algorithms import ALGORITHMS
+from neuromap_moo.evolution.generation import non_dominated_rows
 from neuromap_moo.files import whole_file
-from neuromap_moo.mapping import Mapping, stack
-from neuromap_moo.partition import CoreGraph
-from neuromap_moo.search import ALGORITHMS, non_dominated_rows
+from neuromap_moo.mapping.mapping import Mapping, stack
+from neuromap_moo.models.metrics import minimised
+from neuromap_moo.partition.core_graph import CoreGraph
 
 #: Rivals that are no algorithm of the package.
 RIVALS = ("stock_nsga2", "annealing_single", "scipy_faq", "scipy_2opt")

@@ -22,9 +22,9 @@ from pymoo.operators.sampling.rnd import PermutationRandomSampling
 from pymoo.optimize import minimize
 
 import neuromap_moo as nm
-from neuromap_moo.search import driver
-from neuromap_moo.search.memetic import LocalSearch
-from neuromap_moo.search.operators import MappingCrossover, MappingDuplicates, MappingMutation, MappingRepair
+from neuromap_moo.evolution import generation
+from neuromap_moo.evolution.memetic import LocalSearch
+from neuromap_moo.evolution.operators import MappingCrossover, MappingDuplicates, MappingMutation, MappingRepair
 
 N_EVALUATIONS = 20_000
 spent: dict[str, float] = {}
@@ -60,7 +60,7 @@ def main() -> None:
     LocalSearch.improve = timed("annealing runs", LocalSearch.improve)  # type: ignore[method-assign]
     for kind in (MappingCrossover, MappingMutation, MappingRepair, MappingDuplicates):
         kind._do = timed("operators", kind._do)  # type: ignore[method-assign]
-    driver.non_dominated_rows = timed("archive", driver.non_dominated_rows)
+    generation.non_dominated_rows = timed("archive", generation.non_dominated_rows)
     start = time.perf_counter()
     nm.search(problem, evaluations=N_EVALUATIONS, seed=0)
     total = time.perf_counter() - start

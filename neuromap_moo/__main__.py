@@ -4,7 +4,7 @@ import sys
 
 if __name__ == "__main__":
     try:
-        from neuromap_moo.cli import main
+        from neuromap_moo.app.cli import main
 
         main()
     except KeyboardInterrupt:  # before there is anything to save

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 import neuromap_moo as nm
-from neuromap_moo.partition import partitioner_for
+from neuromap_moo.partition.fixed import partitioner_for
 
 #: Costs that count nothing, to be overridden one by one.
 FREE = {

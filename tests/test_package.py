@@ -60,7 +60,7 @@ def test_documents_link_to_files_that_exist():
 
 
 def test_every_constant_of_the_presets_is_in_the_documents():
-    from neuromap_moo.system import COST_UNITS
+    from neuromap_moo.system.costs import COST_UNITS
 
     text = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
     for key in {name.partition(".")[0] for name in COST_UNITS} | {"t_barrier_s", "synapse_words", "neurons"}:

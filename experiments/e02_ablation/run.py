@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib
 import json
 import multiprocessing
 import os
@@ -23,10 +22,9 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 import neuromap_moo as nm
+from neuromap_moo.annealing import run as annealing_run
+from neuromap_moo.evolution import memetic, operators
 from neuromap_moo.files import whole_file
-from neuromap_moo.search import local, memetic
-
-operators = importlib.import_module("neuromap_moo.search.operators")  # the package has a function of that name
 
 HERE = Path(__file__).resolve().parent
 RUNS = Path("outputs") / "e02_ablation"
@@ -65,12 +63,12 @@ def without_adaptation() -> None:
 
 def without_pool() -> None:
     """Start every annealing run from the archive."""
-    memetic.LocalSearch._start = lambda self, problem, aim, best, n_moves, rng: best
+    memetic.LocalSearch._start = lambda self, problem, scalarisation, best, n_moves, rng: best
 
 
 def without_norm() -> None:
     """Judge moves by the busiest link throughout."""
-    local.SOFT_PART = 0.0
+    annealing_run.SOFT_PART = 0.0
 
 
 #: What is taken out: how, and options of the search.

@@ -14,10 +14,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 
 import neuromap_moo as nm
+from neuromap_moo.arrays import FloatArray
 
 HERE = Path(__file__).resolve().parent
 MOST_NEURONS = 1024
@@ -92,14 +92,14 @@ def varied(problem: nm.MappingProblem, count: int) -> list[nm.Mapping]:
     return held[:: max(1, len(held) // count)][:count]
 
 
-def steps(problem: nm.MappingProblem, evaluator: dict[str, object], mappings: list[nm.Mapping]) -> NDArray[np.float64]:
+def steps(problem: nm.MappingProblem, evaluator: dict[str, object], mappings: list[nm.Mapping]) -> FloatArray:
     """(n,) step times in s by an evaluator."""
     return nm.MappingProblem(problem.network, problem.system, evaluator=evaluator).evaluate_mappings(mappings)[
         "step_time_s"
     ]
 
 
-def compared(theirs: NDArray[np.float64], ours: NDArray[np.float64]) -> str:
+def compared(theirs: FloatArray, ours: FloatArray) -> str:
     """Correlations and ratios as cells of a table."""
     ratio = theirs / ours
     return (

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 import neuromap_moo as nm
-from neuromap_moo.instances import experiment_parts
-from neuromap_moo.settings import build_network
+from neuromap_moo.app.settings import build_network
+from neuromap_moo.results.benchmark.instances import experiment_parts
 
 HERE = Path(__file__).resolve().parent
 SLICES = (4, 16, 64)

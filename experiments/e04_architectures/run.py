@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import neuromap_moo as nm
-from neuromap_moo.instances import experiment_parts
-from neuromap_moo.settings import build_network, cut_network
+from neuromap_moo.app.settings import build_network, cut_network
+from neuromap_moo.results.benchmark.instances import experiment_parts
 
 HERE = Path(__file__).resolve().parent
 EXPERIMENTS = ("pilotnet", "cnn_a", "rnn_a", "transformer_a")

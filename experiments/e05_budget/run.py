@@ -24,14 +24,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import neuromap_moo as nm
-from neuromap_moo.evaluate import minimised
-from neuromap_moo.evaluate.noise import estimates
-from neuromap_moo.evaluate.store import DONE, Store
+from neuromap_moo.boards.noise import estimates
+from neuromap_moo.boards.store import DONE, Store
+from neuromap_moo.boards.virtual_board import Options, truth
+from neuromap_moo.evolution.generation import non_dominated_rows
 from neuromap_moo.files import whole_file
-from neuromap_moo.front import save_columns
-from neuromap_moo.mapping import stack
-from neuromap_moo.search import non_dominated_rows
-from neuromap_moo.workers.virtual_board import Options, truth
+from neuromap_moo.mapping.mapping import stack
+from neuromap_moo.models.metrics import minimised
+from neuromap_moo.results.front import save_columns
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parents[1] / "outputs" / "e05_budget"

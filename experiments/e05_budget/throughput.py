@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from neuromap_moo.evaluate.store import DONE, attempts_table
+from neuromap_moo.boards.store import DONE, attempts_table
 from neuromap_moo.files import whole_file
 
 HERE = Path(__file__).resolve().parent

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from neuromap_moo.arrays import FloatArray, IntArray
 from neuromap_moo.errors import InputError, first_line
-from neuromap_moo.network import Network
-from neuromap_moo.readers.assemble import UNIT_BITS, Assembly, Tensor
-from neuromap_moo.readers.hdf5 import read_hdf5
-from neuromap_moo.readers.spiking import Geometry, Synapses
+from neuromap_moo.fixed_point.simulator import Geometry, Synapses
+from neuromap_moo.network.assembly import UNIT_BITS, Assembly, Tensor, weight_bits_of
+from neuromap_moo.network.network import Network
+from neuromap_moo.processes.hdf5 import read_hdf5
 
 
 def read_net(
@@ -31,26 +31,7 @@ def read_net(
     return walk(path).assembly.network(path.stem, activity, activity_sigma, steps_per_inference, seed)
 
 
-def weight_bits_of(weights: NDArray[np.float64]) -> int:
-    """Bits that Lava's compiler gives integer weights: common powers of two leave the mantissa, 7 counts as 8.
-
-    Weights of both signs keep one bit for the sign.
-    """
-    values = np.unique(np.abs(weights.astype(np.int64)))
-    values = values[values > 0]
-    if values.size == 0:
-        return 1
-    common = int(np.bitwise_or.reduce(values))
-    exponent = (common & -common).bit_length() - 1
-    high = int(max(weights.max(), 0)) >> exponent
-    low = int(max(-weights.min(), 0)) >> exponent
-    # Two's complement reaches one further below zero than above it.
-    mixed = 1 + max(high.bit_length(), (low - 1).bit_length())
-    bits = mixed if high and low else max(high, low).bit_length()
-    return 8 if bits == 7 else bits
-
-
-class Walked(NamedTuple):
+class NetxLayers(NamedTuple):
     """What a file describes: the layers and their connections, and how they compute."""
 
     assembly: Assembly
@@ -59,7 +40,7 @@ class Walked(NamedTuple):
     neurons: list[tuple[Tensor, str, Any]]  #: of each layer: where it stands, and its group of the file
 
 
-def walk(path: Path) -> Walked:
+def walk(path: Path) -> NetxLayers:
     """Read a file's layers one by one."""
     file = read_hdf5(path, "a lava-dl .net file (HDF5)")
     if not isinstance(file.get("layer"), dict):
@@ -72,8 +53,8 @@ def walk(path: Path) -> Walked:
         raise InputError(f"'{path}': expected a lava-dl .net file, could not read it ({first_line(error)})") from error
 
 
-def _walk_layers(group: Any, path: Path) -> Walked:
-    walked = Walked(Assembly(f"'{path}'"), [], [], [])
+def _walk_layers(group: Any, path: Path) -> NetxLayers:
+    walked = NetxLayers(Assembly(f"'{path}'"), [], [], [])
     if not len(group):
         raise InputError(f"'{path}': expected at least one layer, the group 'layer' is empty")
     for i in range(len(group)):
@@ -99,7 +80,7 @@ def _walk_layers(group: Any, path: Path) -> Walked:
     return walked
 
 
-def _input(walked: Walked, where: str, node: Any, shape: NDArray[np.int64]) -> Tensor:
+def _input(walked: NetxLayers, where: str, node: Any, shape: IntArray) -> Tensor:
     sizes = np.atleast_1d(shape).astype(np.int64)
     size = int(np.prod(sizes)) if (sizes > 0).all() and np.log10(sizes.astype(float)).sum() < 18 else 0
     if not size:
@@ -109,14 +90,14 @@ def _input(walked: Walked, where: str, node: Any, shape: NDArray[np.int64]) -> T
     return neurons.reshape(sizes) if len(sizes) == 3 else neurons
 
 
-def _missing_input(walked: Walked, where: str, node: Any, kind: str) -> Tensor:
+def _missing_input(walked: NetxLayers, where: str, node: Any, kind: str) -> Tensor:
     """Make the input layer of a file that begins with its first layer of neurons."""
     if kind not in ("dense", "dense_rec"):
         raise InputError(f"{where}: expected an 'input' or 'dense' layer at first, got '{kind}'")
     return _input(walked, where, {}, np.array([_weights(node, where, 2).shape[1]]))
 
 
-def _dense(walked: Walked, where: str, node: Any, i: int) -> Tensor:
+def _dense(walked: NetxLayers, where: str, node: Any, i: int) -> Tensor:
     weights, source = _weights(node, where, 2), walked.outputs[-1]
     n_out, n_in = weights.shape
     if source.size != n_in:
@@ -127,7 +108,7 @@ def _dense(walked: Walked, where: str, node: Any, i: int) -> Tensor:
     return target
 
 
-def _dense_rec(walked: Walked, where: str, node: Any, i: int) -> Tensor:
+def _dense_rec(walked: NetxLayers, where: str, node: Any, i: int) -> Tensor:
     target = _dense(walked, where, node, i)
     weights = _weights(node, where, 2, "weight_rec")
     if weights.shape != (target.size, target.size):
@@ -136,12 +117,12 @@ def _dense_rec(walked: Walked, where: str, node: Any, i: int) -> Tensor:
     return target
 
 
-def _connect(walked: Walked, where: str, source: Tensor, target: Tensor, weights: NDArray[np.float64]) -> None:
+def _connect(walked: NetxLayers, where: str, source: Tensor, target: Tensor, weights: FloatArray) -> None:
     walked.assembly.connect_matrix(source, target, _bits(weights, where), weights.T, keep_zeros=False)
     walked.synapses.append(Synapses(source, target, weights.astype(np.int64)))
 
 
-def _conv(walked: Walked, where: str, node: Any, i: int) -> Tensor:
+def _conv(walked: NetxLayers, where: str, node: Any, i: int) -> Tensor:
     weights, source = _weights(node, where, 4), _map(where, walked.outputs[-1])
     groups = int(node["groups"]) if "groups" in node else 1
     if groups < 1 or weights.shape[1] * groups != source.shape[0]:
@@ -152,7 +133,7 @@ def _conv(walked: Walked, where: str, node: Any, i: int) -> Tensor:
     return _convolve(walked, where, node, i, "conv", source, weights, groups)
 
 
-def _pool(walked: Walked, where: str, node: Any, i: int) -> Tensor:
+def _pool(walked: NetxLayers, where: str, node: Any, i: int) -> Tensor:
     """Pool each channel with weights of its own, or all of them with the same."""
     weights, source = _weights(node, where, 4), _map(where, walked.outputs[-1])
     channels = source.shape[0]
@@ -163,13 +144,13 @@ def _pool(walked: Walked, where: str, node: Any, i: int) -> Tensor:
 
 
 def _convolve(
-    walked: Walked,
+    walked: NetxLayers,
     where: str,
     node: Any,
     i: int,
     kind: str,
     source: Tensor,
-    weights: NDArray[np.float64],
+    weights: FloatArray,
     groups: int,
 ) -> Tensor:
     kernel = weights.shape[2:]
@@ -189,11 +170,11 @@ def _convolve(
     return target
 
 
-def _flatten(walked: Walked, where: str, node: Any, i: int) -> Tensor:
+def _flatten(walked: NetxLayers, where: str, node: Any, i: int) -> Tensor:
     return walked.outputs[-1].ravel()
 
 
-def _average(walked: Walked, where: str, node: Any, i: int) -> Tensor:
+def _average(walked: NetxLayers, where: str, node: Any, i: int) -> Tensor:
     """Read groups of neighbouring neurons, each averaged by one neuron."""
     source, size = walked.outputs[-1].ravel(), int(np.prod(np.atleast_1d(node["shape"])))
     if size < 1 or source.size % size:
@@ -208,7 +189,7 @@ def _average(walked: Walked, where: str, node: Any, i: int) -> Tensor:
     return target
 
 
-def _concat(walked: Walked, where: str, node: Any, i: int) -> Tensor:
+def _concat(walked: NetxLayers, where: str, node: Any, i: int) -> Tensor:
     """Join the outputs of earlier layers of the file, along channels where they are maps."""
     chosen = [int(n) for n in np.atleast_1d(node["layers"])]
     if not chosen or any(not -i <= n < i for n in chosen):
@@ -220,7 +201,7 @@ def _concat(walked: Walked, where: str, node: Any, i: int) -> Tensor:
 
 
 #: What each type of layer makes of the outputs before it.
-LAYERS: dict[str, Callable[[Walked, str, Any, int], Tensor]] = {
+LAYERS: dict[str, Callable[[NetxLayers, str, Any, int], Tensor]] = {
     "conv": _conv,
     "pool": _pool,
     "flatten": _flatten,
@@ -231,7 +212,7 @@ LAYERS: dict[str, Callable[[Walked, str, Any, int], Tensor]] = {
 }
 
 
-def _weights(node: Any, where: str, axes: int, key: str = "weight") -> NDArray[np.float64]:
+def _weights(node: Any, where: str, axes: int, key: str = "weight") -> FloatArray:
     if key not in node or isinstance(node[key], dict):
         raise InputError(f"{where}: expected real weights in '{key}', found {'a group' if key in node else 'none'}")
     weights = np.asarray(node[key], dtype=np.float64)
@@ -245,7 +226,7 @@ def _weights(node: Any, where: str, axes: int, key: str = "weight") -> NDArray[n
     return weights
 
 
-def _bits(weights: NDArray[np.float64], where: str) -> int:
+def _bits(weights: FloatArray, where: str) -> int:
     bits = weight_bits_of(weights)
     if bits > 8:
         raise InputError(f"{where}: weights need {bits} bits, a synapse holds 8; quantise them again")

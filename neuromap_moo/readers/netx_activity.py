@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromap_moo.arrays import IntArray
 from neuromap_moo.errors import InputError
-from neuromap_moo.readers.activity import Activity, digest_of
+from neuromap_moo.fixed_point.samples import BATCH, frames_of, spikes_of
+from neuromap_moo.fixed_point.simulator import Delta, Lif, Neurons, Relay, Sigma, SigmaDelta, simulate
+from neuromap_moo.network.activity import Activity, digest_of
 from neuromap_moo.readers.netx import text_of, walk
-from neuromap_moo.readers.spike_samples import BATCH, frames_of, spikes_of
-from neuromap_moo.readers.spiking import Delta, Lif, Neurons, Relay, Sigma, SigmaDelta, simulate
 
 #: Bits of the fraction in messages and in weights of sigma-delta networks, and by which LIF biases are shifted: what
 #: lava-dl's netx gives Lava. Values and weights of 1.0 are 64 in a file.
@@ -82,7 +83,7 @@ def _integer(value: Any) -> int:
     return int(number)
 
 
-def _bias(where: str, node: Any) -> NDArray[np.int64]:
+def _bias(where: str, node: Any) -> IntArray:
     """Of every neuron; a convolution has one of each channel."""
     if "bias" not in node:
         return np.zeros(1, dtype=np.int64)

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
 
+from neuromap_moo.arrays import FloatArray
 from neuromap_moo.errors import InputError, first_line
-from neuromap_moo.network import Network
-from neuromap_moo.readers.assemble import UNIT_BITS, Assembly, Tensor, map_shape
-from neuromap_moo.readers.hdf5 import read_hdf5
+from neuromap_moo.network.assembly import UNIT_BITS, Assembly, Tensor, map_shape
+from neuromap_moo.network.network import Network
+from neuromap_moo.processes.hdf5 import read_hdf5
 
 #: Node types whose neurons send messages.
 NEURONS = ("I", "IF", "LI", "LIF", "CubaLI", "CubaLIF", "Threshold")
@@ -103,7 +103,7 @@ class Connected(NamedTuple):
 
     node: str  #: the weighted node or pool; empty for none
     source: Tensor  #: in the shape of the node's input
-    factor: NDArray[np.float64]  #: of Scale nodes on the way, in that shape
+    factor: FloatArray  #: of Scale nodes on the way, in that shape
     layer: str  #: the node whose neurons take it
 
 
@@ -263,7 +263,7 @@ class Reading:
         }
         return (channels, *sizes), geometry
 
-    def _values(self, name: str, path: tuple[str, ...] = ()) -> list[tuple[Tensor, NDArray[np.float64]]]:
+    def _values(self, name: str, path: tuple[str, ...] = ()) -> list[tuple[Tensor, FloatArray]]:
         """Neurons whose values a node passes on, and what Scale nodes multiply these by; several are added up."""
         if name in self.neurons:
             return [(self.neurons[name], np.ones(()))]

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromap_moo.arrays import FloatArray, IntArray
 from neuromap_moo.errors import InputError, finite_number
-from neuromap_moo.readers.activity import Activity, digest_of
+from neuromap_moo.fixed_point.samples import BATCH, spikes_of
+from neuromap_moo.fixed_point.simulator import ALIGN_BITS, DECAY_BITS, Geometry, Lif, Neurons, Relay, Synapses, simulate
+from neuromap_moo.network.activity import Activity, digest_of
 from neuromap_moo.readers.nir import MATRICES, POOLS, Connected, Reading, read_graph
-from neuromap_moo.readers.spike_samples import BATCH, spikes_of
-from neuromap_moo.readers.spiking import ALIGN_BITS, DECAY_BITS, Geometry, Lif, Neurons, Relay, Synapses, simulate
-
-FloatArray = NDArray[np.float64]
 
 #: Largest weight and threshold of a population in fixed point.
 MOST_WEIGHT, MOST_THRESHOLD = 127, 2**17 - 1
@@ -59,7 +58,7 @@ def measure_nir(
         raise InputError(f"'{path}': activity is measured on graphs with one input, it has {len(inputs_of)}")
     step = _step(reading) if dt is None else finite_number("dt", dt, 0.0)
     hidden = _hidden(reading)
-    layers: list[tuple[NDArray[np.int64], Neurons]] = []
+    layers: list[tuple[IntArray, Neurons]] = []
     synapses: list[Synapses] = []
     for name, neurons in reading.neurons.items():
         own = [c for c in reading.connected if c.layer == name]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from neuromap_moo.errors import InputError, first_line
-from neuromap_moo.network import Network
-from neuromap_moo.readers.onnx import walk
+from neuromap_moo.network.network import Network
+from neuromap_moo.readers.onnx.reader import walk
 
 #: Opset of the graphs that are made; attributes below are those of its operators.
 OPSET = 17

@@ -1,1 +1,1 @@
-"""Programs at the other end of an evaluator: each runs in a process, and perhaps an environment, of its own."""
+"""Names of programs that documents and scripts call by `python -m neuromap_moo.workers.NAME`."""

@@ -1,0 +1,1 @@
+"""Annealing of mappings on incremental moves."""

@@ -1,0 +1,1 @@
+"""Evaluation on boards: workers, their scheduler, a store of measurements, noise."""

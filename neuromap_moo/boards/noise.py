@@ -1,0 +1,168 @@
+"""What measurements that scatter and drift say of a mapping: a value, and how far it is to be trusted.
+
+All scatter is taken as relative, the same for all mappings of a network: values are compared by their logarithms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import chi2
+
+from neuromap_moo.arrays import FloatArray
+from neuromap_moo.boards.store import DONE, Attempt
+
+#: The median of n values scatters as much as the mean of this share of them (of normal ones, for large n).
+MEDIAN_EFFICIENCY = 2.0 / math.pi
+
+DRIFT_LEVEL = 0.001  #: of the chi-squared test that tells drift from scatter
+SMOOTHED = 3  # measurements of the control that stand for the drift between them
+CONFIDENCE_Z = 1.96  #: standard errors to either side that make an interval of 95 %
+
+#: Scatter that is assumed while nothing was measured twice.
+ASSUMED_SCATTER = 0.03
+
+
+class Drift(NamedTuple):
+    """How one board measured the control mapping over time, in one metric."""
+
+    board: str
+    metric: str
+    at_s: FloatArray  # (k,), since 1970
+    measured: FloatArray  # (k,), relative to the reference: 1 is no drift
+    corrected: bool  # where it is more than scatter
+
+    @property
+    def last(self) -> float:
+        """Where the board ended, relative to the reference."""
+        return float(np.exp(_smooth(np.log(self.measured))[-1]))
+
+
+class Estimate(NamedTuple):
+    """What is known of one mapping in one metric."""
+
+    value: float  # median of all values, corrected for drift
+    relative_error: float  # standard error
+    attempts: int
+
+
+class Estimates(NamedTuple):
+    """What all attempts together say."""
+
+    of: dict[str, dict[str, Estimate]]  # by metric, by mapping
+    within: dict[str, float]  # relative standard deviation between repeats of one attempt, by metric
+    between: dict[str, float]  # and between attempts at one mapping, beyond that
+    drifts: list[Drift]
+
+
+def estimates(attempts: Sequence[Attempt], metrics: Sequence[str], control: str | None) -> Estimates:
+    """Take the attempts that are done together, by mapping; each board measures `control` now and then.
+
+    Values of a board that drifts are divided by what its control measurements around them are of the reference, the
+    mean over all boards, where a chi-squared test tells the drift from scatter. Boards go by `name_of`.
+    """
+    done = [a for a in attempts if a.status == DONE]
+    of: dict[str, dict[str, Estimate]] = {}
+    within, between, drifts = {}, {}, []
+    for metric in metrics:
+        rows = [a for a in done if a.metrics.get(metric)]
+        logs = {a.id: np.log(a.metrics[metric]) for a in rows}
+        within[metric] = _pooled([x for x in logs.values() if x.size > 1])
+        shift: dict[int, tuple[float, float]] = {}  # of the logarithm, and its variance
+        of_control = [a for a in rows if a.mapping == control]
+        if of_control:
+            found, variance = _drifts(metric, of_control, logs, within[metric])
+            drifts += found
+            by_board = {d.board: d for d in found if d.corrected}
+            for a in rows:
+                if (d := by_board.get(name_of(a))) is not None:
+                    shift[a.id] = _shift(d, a, a.mapping == control), variance / min(SMOOTHED, d.at_s.size)
+        grouped: dict[str, list[FloatArray]] = {}
+        doubt: dict[str, list[float]] = {}
+        for a in rows:
+            by, uncertain = shift.get(a.id, (0.0, 0.0))
+            grouped.setdefault(a.mapping, []).append(logs[a.id] - by)
+            doubt.setdefault(a.mapping, []).append(uncertain)
+        between[metric] = _between([g for g in grouped.values() if len(g) > 1], within[metric])
+        of[metric] = {
+            key: _estimate(group, within[metric], between[metric], float(np.mean(doubt[key])))
+            for key, group in grouped.items()
+        }
+    return Estimates(of, within, between, drifts)
+
+
+def _pooled(groups: Sequence[FloatArray]) -> float:
+    """Return the standard deviation about the groups' own means; ASSUMED_SCATTER where no group has two values."""
+    freedom = sum(g.size - 1 for g in groups)
+    if freedom == 0:
+        return ASSUMED_SCATTER
+    return math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in groups) / freedom)
+
+
+def _between(groups: Sequence[Sequence[FloatArray]], within: float) -> float:
+    """Return the standard deviation of attempts at one mapping beyond that of their medians by scatter within."""
+    if not groups:
+        return 0.0
+    medians = [np.array([np.median(x) for x in group]) for group in groups]
+    by_chance = np.mean([_median_variance(within, x.size) for group in groups for x in group])
+    return math.sqrt(max(_pooled(medians) ** 2 - float(by_chance), 0.0))
+
+
+def _median_variance(within: float, n: int) -> float:
+    """Return the variance of the median of n values."""
+    return within**2 / (n if n <= 2 else n * MEDIAN_EFFICIENCY)
+
+
+def _estimate(group: Sequence[FloatArray], within: float, between: float, correction: float) -> Estimate:
+    values = np.concatenate(group)
+    variance = _median_variance(within, values.size) + between**2 / len(group) + correction
+    return Estimate(float(np.exp(np.median(values))), math.sqrt(variance), len(group))
+
+
+def name_of(attempt: Attempt) -> str:
+    """Return what tells boards apart: their place in the list and what they call themselves."""
+    return f"{attempt.board} ({attempt.device})"
+
+
+def _shift(drift: Drift, attempt: Attempt, is_control: bool) -> float:
+    """Return how far the logarithm of a value is off: by the controls around it, leaving itself out."""
+    at_s, off = drift.at_s, np.log(drift.measured)
+    if is_control:
+        others = at_s != attempt.started_s
+        if not others.any():
+            return 0.0
+        at_s, off = at_s[others], off[others]
+    return float(np.interp(attempt.started_s, at_s, _smooth(off)))
+
+
+def _smooth(values: FloatArray) -> FloatArray:
+    """Return moving means of SMOOTHED values."""
+    half = SMOOTHED // 2
+    return np.array([values[max(i - half, 0) : i + half + 1].mean() for i in range(values.size)])
+
+
+def _drifts(
+    metric: str, attempts: Sequence[Attempt], logs: Mapping[int, FloatArray], within: float
+) -> tuple[list[Drift], float]:
+    """Return the drift of each board, and the variance of one measurement of the control."""
+    by_board: dict[str, list[Attempt]] = {}
+    for a in sorted(attempts, key=lambda a: a.started_s):
+        by_board.setdefault(name_of(a), []).append(a)
+    medians = {board: np.array([np.median(logs[a.id]) for a in rows]) for board, rows in by_board.items()}
+    reference = float(np.mean(np.concatenate(list(medians.values()))))
+    chance = np.mean([_median_variance(within, logs[a.id].size) for a in attempts])
+    # Differences of neighbours show the scatter of attempts and little of a slow drift (von Neumann 1941).
+    steps = np.concatenate([np.diff(x) for x in medians.values()])
+    variance = max(float(chance), float(np.mean(steps**2)) / 2.0 if steps.size >= SMOOTHED else 0.0)
+    drifts = []
+    for board, rows in by_board.items():
+        off = medians[board] - reference
+        # The reference is made of the same measurements: with one board that takes a degree of freedom.
+        freedom = off.size - (len(by_board) == 1)
+        limit = chi2.ppf(1.0 - DRIFT_LEVEL, freedom) * variance if freedom else math.inf
+        drifting = bool((off**2).sum() > limit + 1e-18)
+        drifts.append(Drift(board, metric, np.array([a.started_s for a in rows]), np.exp(off), drifting))
+    return drifts, variance

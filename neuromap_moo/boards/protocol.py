@@ -1,0 +1,90 @@
+"""The device protocol: JSON lines between host and worker, and what is accepted of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from neuromap_moo.boards import store as status
+
+PROTOCOL = 1
+METRICS = ("latency_s", "energy_j")  #: what a board may measure; the first it must
+
+LONGEST_LINE = 2**24  # bytes of an answer
+
+
+class DeviceError(RuntimeError):
+    """No board is left that measures; what was measured is in the store."""
+
+
+class FailureError(Exception):
+    """An attempt that failed: its status in the store, what was said, and what becomes of the board."""
+
+    def __init__(self, kind: str, text: str, restart: bool = False, fatal: bool = False) -> None:
+        super().__init__(text)
+        self.kind, self.restart, self.fatal = kind, restart, fatal
+
+
+def checked_ready(line: str) -> tuple[str, tuple[str, ...]]:
+    """Return the name and metrics of a worker that says it is ready; FailureError for anything else."""
+    answer = _object(line)
+    if answer.get("type") == "error":
+        fatal = answer.get("kind") == "fatal"
+        raise FailureError(status.INVALID, f"refused to start: {shortened(answer.get('message'))}", True, fatal)
+    name, metrics = answer.get("name"), answer.get("metrics")
+    if answer.get("type") != "ready" or not isinstance(name, str) or not isinstance(metrics, list):
+        raise FailureError(status.INVALID, f"expected ready with name and metrics, got {shortened(line)}", restart=True)
+    known = tuple(m for m in METRICS if m in metrics)
+    if METRICS[0] not in known:
+        text = f"expected a worker that measures {METRICS[0]} and perhaps {METRICS[1]}, got {shortened(metrics)}"
+        raise FailureError(status.INVALID, text, fatal=True)
+    return name, known
+
+
+def checked_result(line: str, attempt: int, metrics: Sequence[str], repeats: int) -> dict[str, list[float]]:
+    """Return the values of a measurement by metric; FailureError for an error and for anything that is no answer."""
+    answer = _object(line)
+    if answer.get("id") != attempt or isinstance(answer.get("id"), bool):
+        raise FailureError(
+            status.INVALID, f"expected an answer to id {attempt}, got id {shortened(answer.get('id'))}", restart=True
+        )
+    if answer.get("type") == "error":
+        kind, text = answer.get("kind"), shortened(answer.get("message"))
+        if kind == "transient":
+            raise FailureError(status.TRANSIENT, text)
+        if kind == "mapping":
+            raise FailureError(status.REFUSED, text)
+        if kind == "fatal":
+            raise FailureError(status.TRANSIENT, text, restart=True, fatal=True)
+        raise FailureError(status.INVALID, f"expected kind transient, mapping or fatal, got {shortened(kind)}: {text}")
+    if answer.get("type") != "result" or not isinstance(answer.get("metrics"), dict):
+        raise FailureError(status.INVALID, f"expected a result with metrics, got {shortened(line)}", restart=True)
+    values = {}
+    for name in metrics:
+        given = answer["metrics"].get(name)
+        if not isinstance(given, list) or len(given) != repeats:
+            raise FailureError(status.INVALID, f"{name}: expected a list of {repeats} values, got {shortened(given)}")
+        for value in given:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0.0 < value < math.inf:
+                raise FailureError(status.INVALID, f"{name}: expected finite values > 0, got {shortened(given)}")
+        values[name] = [float(value) for value in given]
+    return values
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise FailureError(status.INVALID, f"expected a JSON object on a line of stdout, got {shortened(line)}", True)
+    return answer
+
+
+def shortened(value: Any) -> str:
+    """Return what a value is, in few characters."""
+    text = value if isinstance(value, str) else repr(value)
+    return text.strip()[:200]

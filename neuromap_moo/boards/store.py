@@ -1,0 +1,256 @@
+"""Every attempt to measure a mapping, in one SQLite file that several processes may write and that survives any end.
+
+A row is written when an attempt begins and completed when it ends; one that its process did not live to complete stays
+`running`, and is `lost` once its run is opened again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import socket
+import sqlite3
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from neuromap_moo.errors import InputError, first_line
+from neuromap_moo.mapping.mapping import Mapping
+
+#: Statuses of attempts. `done` alone has metrics; `running` belongs to a process that is at it.
+DONE, RUNNING, LOST, WITHDRAWN = "done", "running", "lost", "withdrawn"
+CRASHED, TIMEOUT, TRANSIENT, REFUSED, INVALID = "crashed", "timeout", "transient", "refused", "invalid"
+FAILURES = (CRASHED, TIMEOUT, TRANSIENT, INVALID)  #: that may be the mapping's fault, or the board's
+
+#: Scripts that bring a file from one schema version to the next; the file's own is SQLite's user_version.
+MIGRATIONS = (
+    """
+    CREATE TABLE mappings (
+        key TEXT PRIMARY KEY,           -- digest of the mapping
+        cores_per_layer TEXT NOT NULL,  -- JSON
+        core_of_slice TEXT NOT NULL     -- JSON
+    );
+    CREATE TABLE attempts (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,  -- also the id in the device protocol
+        network TEXT NOT NULL,          -- digest
+        system TEXT NOT NULL,           -- digest
+        mapping TEXT NOT NULL REFERENCES mappings (key),
+        board TEXT NOT NULL,            -- which of the boards
+        device TEXT NOT NULL,           -- what it calls itself
+        purpose TEXT NOT NULL,          -- mapping | repeat | control
+        repeats INTEGER NOT NULL,       -- asked for
+        status TEXT NOT NULL,
+        metrics TEXT,                   -- JSON, metric: [value of each repeat]
+        error TEXT,
+        host TEXT NOT NULL,
+        process TEXT NOT NULL,          -- its number and, where known, when it began
+        started_s REAL NOT NULL,        -- since 1970
+        ended_s REAL
+    );
+    """,
+    "CREATE INDEX attempts_of ON attempts (network, system, mapping);",
+)
+
+BUSY_S = 60.0  # that a process waits for another's write
+
+
+class Attempt(NamedTuple):
+    """One row: an attempt to measure a mapping on a board; `metrics` has the values of all repeats by metric."""
+
+    id: int
+    mapping: str
+    board: str
+    device: str
+    purpose: str
+    repeats: int
+    status: str
+    metrics: dict[str, list[float]]
+    error: str
+    started_s: float
+    ended_s: float
+
+
+def key_of(mapping: Mapping) -> str:
+    """Return the digest that stands for a mapping in the store."""
+    text = json.dumps([mapping.cores_per_layer, mapping.core_of_slice])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def attempts_table(path: str | os.PathLike[str]) -> dict[str, list[Any]]:
+    """Return all attempts in a store, whatever their network and system, by column; medians of the values measured."""
+    if not Path(path).is_file():
+        raise InputError(f"measurement store '{path}': no such file; expected the measurements.sqlite of a run")
+    connection = connect(Path(path))
+    try:
+        cursor = connection.execute(
+            "SELECT id, network, system, mapping, board, device, purpose, repeats, status, "
+            "ifnull(metrics, '') AS metrics, ifnull(error, '') AS error, started_s, ended_s FROM attempts ORDER BY id"
+        )
+        names, rows = [column[0] for column in cursor.description], cursor.fetchall()
+    finally:
+        connection.close()
+    table: dict[str, list[Any]] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    values = [json.loads(text or "{}") for text in table["metrics"]]
+    medians = {
+        name: [statistics.median(v[name]) if v.get(name) else math.nan for v in values]
+        for name in ("latency_s", "energy_j")
+    }
+    ended_s = [math.nan if end is None else end for end in table["ended_s"]]
+    return {**table, "ended_s": ended_s, **medians}
+
+
+class Store:
+    """The attempts of one network on one system in an SQLite file, which may hold others as well.
+
+    Raises InputError for a file that is no store, or one of a newer version.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], network: str, system: str) -> None:
+        """Open or make the file; `network` and `system` are digests."""
+        self.path, self.network, self.system = Path(path), network, system
+        self._lock = threading.RLock()
+        self._ended: list[Attempt] = []  # those before the first that still runs: they change no more
+        self._owner = socket.gethostname(), _process(os.getpid())
+        self._connection = connect(self.path)
+        self._give_up_lost()
+
+    def close(self) -> None:
+        """Close the file; what was begun stays in it."""
+        with self._lock:
+            self._connection.close()
+
+    def begin(self, mapping: Mapping, board: str, device: str, purpose: str, repeats: int) -> int:
+        """Write down that an attempt begins, and return its id."""
+        key = key_of(mapping)
+        with self._writing() as cursor:
+            cursor.execute(
+                "INSERT OR IGNORE INTO mappings VALUES (?, ?, ?)",
+                (key, json.dumps(mapping.cores_per_layer), json.dumps(mapping.core_of_slice)),
+            )
+            cursor.execute(
+                "INSERT INTO attempts (network, system, mapping, board, device, purpose, repeats, status, host, "
+                "process, started_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (self.network, self.system, key, board, device, purpose, repeats, RUNNING, *self._owner, time.time()),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def end(self, attempt: int, status: str, metrics: dict[str, list[float]] | None = None, error: str = "") -> None:
+        """Complete an attempt with its status, and metrics where it is done."""
+        with self._writing() as cursor:
+            cursor.execute(
+                "UPDATE attempts SET status = ?, metrics = ?, error = ?, ended_s = ? WHERE id = ? AND status = ?",
+                (status, None if metrics is None else json.dumps(metrics), error, time.time(), attempt, RUNNING),
+            )
+
+    def attempts(self) -> list[Attempt]:
+        """Return all attempts on this network and system in the order they began."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT id, mapping, board, device, purpose, repeats, status, metrics, error, started_s, ended_s "
+                "FROM attempts WHERE network = ? AND system = ? AND id > ? ORDER BY id",
+                (self.network, self.system, self._ended[-1].id if self._ended else 0),
+            ).fetchall()
+            found = [
+                Attempt._make((*given, json.loads(metrics or "{}"), error or "", started_s, ended_s or math.nan))
+                for *given, metrics, error, started_s, ended_s in rows
+            ]
+            running = next((i for i, a in enumerate(found) if a.status == RUNNING), len(found))
+            self._ended += found[:running]
+            return self._ended + found[running:]
+
+    def mappings(self, keys: Sequence[str]) -> dict[str, Mapping]:
+        """Return the mappings behind keys."""
+        with self._lock:
+            rows = [self._connection.execute("SELECT * FROM mappings WHERE key = ?", (key,)).fetchone() for key in keys]
+        return {key: Mapping(json.loads(k), json.loads(cores)) for key, k, cores in rows}
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Cursor]:
+        with self._lock:
+            cursor = self._connection.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+            cursor.execute("COMMIT")
+
+    def _give_up_lost(self) -> None:
+        """Mark attempts as lost whose process, on this machine, is no more."""
+        host = self._owner[0]
+        with self._writing() as cursor:
+            rows = cursor.execute(
+                "SELECT DISTINCT process FROM attempts WHERE status = ? AND host = ?", (RUNNING, host)
+            ).fetchall()
+            for (process,) in rows:
+                if _process(int(process.split()[0])) != process:
+                    cursor.execute(
+                        "UPDATE attempts SET status = ? WHERE status = ? AND host = ? AND process = ?",
+                        (LOST, RUNNING, host, process),
+                    )
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a store, make one where there is none, and bring an older one up to date."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = None
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if version == 0 and tables:
+            raise InputError(f"measurement store '{path}': expected a store, it is another program's database")
+        if version > len(MIGRATIONS):
+            raise InputError(
+                f"measurement store '{path}': expected schema version {len(MIGRATIONS)} or older, got {version}; "
+                "it was written by a newer neuromap_moo, update this one"
+            )
+        for script in MIGRATIONS[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except InputError:
+        if connection is not None:
+            connection.close()
+        raise
+    except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
+        raise InputError(
+            f"measurement store '{path}': expected an SQLite file that can be written, got '{first_line(error)}'; "
+            "give another evaluator.store"
+        ) from error
+    return connection
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script at its semicolons; `executescript` would commit what is open before it."""
+    bare = "\n".join(line.partition("--")[0] for line in script.splitlines())
+    return [text for text in (part.strip() for part in bare.split(";")) if text]
+
+
+def _process(number: int) -> str:
+    """Return what tells a process from all others on this machine; "" where there is none of this number."""
+    try:
+        began = Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        return f"{number} {began}"
+    except OSError:  # no such process, or no Linux
+        pass
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return ""
+    except OSError:  # another user's
+        pass
+    return str(number)

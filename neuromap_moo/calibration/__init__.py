@@ -1,0 +1,1 @@
+"""Fit of a system's constants to measurements."""

@@ -1,0 +1,177 @@
+"""The search loop: an exact budget, an archive of all non-dominated mappings seen, checkpoint and resume."""
+
+from __future__ import annotations
+
+import time
+from collections import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pymoo.core.algorithm import Algorithm
+
+from neuromap_moo.annealing.run import advance, start_run
+from neuromap_moo.annealing.space import Scalarisation
+from neuromap_moo.arrays import FloatArray
+from neuromap_moo.errors import whole_number
+from neuromap_moo.evolution.algorithms import make_algorithm
+from neuromap_moo.evolution.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
+from neuromap_moo.evolution.generation import (
+    Budget,
+    SearchState,
+    new_state,
+    search_generation,
+    take_front,
+    variation_of,
+)
+from neuromap_moo.evolution.guided import GuidedSearch
+from neuromap_moo.evolution.moves import MOVES, cross_blocks, cross_layers, mutate
+from neuromap_moo.evolution.operators import DRAWN
+from neuromap_moo.evolution.resampling import confirm
+from neuromap_moo.mapping.mapping import Mapping
+from neuromap_moo.models.evaluator import MeasuringEvaluator
+from neuromap_moo.models.metrics import MAXIMISED
+from neuromap_moo.problem.problem import NOTHING_YET, MappingProblem
+
+CHECKPOINT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found; mappings are sorted by the first objective, then the next.
+
+    `history` (generations, columns) has the columns of `history_columns`: evaluations, seconds, hypervolume, the best
+    value of each objective, incremental moves made by local search, and the share of each operator.
+
+    `evaluated` is None or, where they were asked for, all evaluated mappings: cores_per_layer (n, L), the cores of
+    all slices one mapping after the other, and the objectives (n, m).
+    """
+
+    mappings: tuple[Mapping, ...]
+    history: FloatArray
+    history_columns: tuple[str, ...]
+    evaluations: int
+    seconds: float
+    ended: str
+    evaluated: dict[str, NDArray[Any]] | None = None
+
+
+def search_mappings(
+    problem: MappingProblem,
+    algorithm: str = "nsga2",
+    options: abc.Mapping[str, Any] | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    keep_evaluations: bool = False,
+    on_generation: Callable[[SearchState], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> SearchResult:
+    """Search a problem and return all non-dominated mappings seen.
+
+    Parameters
+    ----------
+    checkpoint
+        File written every few seconds. Where it exists, the search goes on from it and ends as if it had never been
+        broken off; one of another search is refused. The caller removes it when the results are safe.
+    should_stop
+        Asked after each generation; True ends the search with what it has found, and a last checkpoint.
+
+    """
+    budget = budget or Budget()
+    seed = whole_number("seed", seed)
+    fingerprint = fingerprint_of(problem, algorithm, options, budget, seed, keep_evaluations)
+    if checkpoint is not None and checkpoint.exists():
+        state = load_checkpoint(checkpoint, fingerprint)
+        state.algorithm.problem = problem
+        if state.reference_point is not None:  # that of measured baselines moves with every further attempt
+            problem.reference_point = state.reference_point
+    else:
+        state = new_state(problem, make_algorithm(algorithm, problem, options), seed)
+    measures = isinstance(problem.evaluator, MeasuringEvaluator)
+    if isinstance(problem.evaluator, MeasuringEvaluator) and should_stop is not None:
+        problem.evaluator.should_stop = should_stop
+    if measures and checkpoint is not None and not checkpoint.exists():
+        save_checkpoint(checkpoint, state, fingerprint)  # the first generation may be broken off
+    _warm_up(problem)
+    started = time.perf_counter() - state.seconds
+    last_checkpoint = float("-inf")
+    while not state.ended:
+        whole = search_generation(problem, state, budget.evaluations, keep_evaluations)
+        if not len(state.archive_F):
+            raise KeyboardInterrupt(NOTHING_YET)
+        state.reference_point = problem.reference_point
+        state.seconds = time.perf_counter() - started
+        reached = (problem.hypervolume(state.archive_F), *_best(problem, state.archive_F))
+        state.history.append((state.evaluations, state.seconds, *reached, *_extras(problem, state.algorithm).values()))
+        if not whole:
+            pass  # measurements were broken off; the last checkpoint stands, and asks for them again
+        elif state.evaluations == budget.evaluations:
+            state.ended = "evaluations"
+        elif budget.seconds is not None and state.seconds >= budget.seconds:
+            state.ended = "seconds"
+        if on_generation is not None:
+            on_generation(state)
+        stop = not state.ended and should_stop is not None and should_stop()
+        due = stop or state.ended or measures or time.perf_counter() - last_checkpoint > CHECKPOINT_SECONDS
+        if checkpoint is not None and whole and due:
+            save_checkpoint(checkpoint, state, fingerprint)
+            last_checkpoint = time.perf_counter()
+        if stop:
+            break
+    if state.ended and len(state.measured_X):
+        if not confirm(problem, state.measured_X):
+            state.ended = ""  # the checkpoint has it as ended, and goes on with confirming
+        take_front(problem, state)
+        state.seconds = time.perf_counter() - started
+    return _result(problem, state, keep_evaluations)
+
+
+def _warm_up(problem: MappingProblem) -> None:
+    """Run every compiled operator once, so that a search's clock does not count compilation."""
+    rng = np.random.default_rng(0)
+    problem.normalised(np.ones((1, problem.n_obj)))
+    parents = problem.encoding.random(8, rng).reshape(2, 4, -1)
+    for cross in (cross_layers, cross_blocks):
+        cross(problem.space, parents, rng)
+    mutate(problem.space, problem.encoding.random(len(MOVES), rng), np.arange(len(MOVES)), rng)
+    if problem.is_modelled:
+        run = start_run(problem.space, Scalarisation((1.0,) * problem.n_obj), parents[0, 0], 2, 0.1, rng)
+        advance(problem.space, run, 2, rng)
+
+
+def _best(problem: MappingProblem, F: FloatArray) -> list[float]:
+    signs = [-1.0 if name in MAXIMISED else 1.0 for name in problem.objectives]
+    return list((F.min(axis=0) * signs).tolist())
+
+
+def _extras(problem: MappingProblem, algorithm: Algorithm) -> dict[str, float]:
+    """Columns of the history that tell what an algorithm did beside evaluations."""
+    variation = variation_of(algorithm)
+    if isinstance(algorithm, GuidedSearch):
+        return {"moves": algorithm.moves, **algorithm.columns}
+    if variation is None:
+        return {"moves": getattr(algorithm, "moves", 0)}
+    shares = {
+        f"share_{name}": share
+        for kind, names in DRAWN.items()
+        for name, share in zip(names, variation.shares(kind, problem), strict=True)
+    }
+    return {"moves": variation.local.moves, **shares}
+
+
+def _result(problem: MappingProblem, state: SearchState, keep_evaluations: bool) -> SearchResult:
+    order = np.lexsort(state.archive_F.T[::-1])
+    mappings = problem.encoding.decode(state.archive_X[order]).unstack()
+    evaluated = None
+    if keep_evaluations:
+        k, cores, F = (np.concatenate(parts) for parts in zip(*state.kept, strict=True))
+        evaluated = {"cores_per_layer": k, "core_of_slice": cores, "objectives": F}
+    columns = ("evaluations", "seconds", "hypervolume", *(f"best_{name}" for name in problem.objectives))
+    columns += tuple(_extras(problem, state.algorithm))
+    return SearchResult(
+        tuple(mappings), np.array(state.history), columns, state.evaluations, state.seconds, state.ended, evaluated
+    )

@@ -1,0 +1,1 @@
+"""Networks made from a few numbers: sparse layers, convolutional, recurrent and attention networks."""

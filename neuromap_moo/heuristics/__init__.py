@@ -1,0 +1,1 @@
+"""Constructive rules: baselines, and starting points of a search."""

@@ -1,0 +1,1 @@
+"""Lava networks read, run and placed, each in a process of its own."""

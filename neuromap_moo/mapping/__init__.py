@@ -1,0 +1,1 @@
+"""Mappings: their rules, their files and their genotypes."""

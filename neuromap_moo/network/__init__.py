@@ -1,0 +1,1 @@
+"""Networks: layers, projections, activity, and counts for given slice boundaries."""

@@ -1,0 +1,348 @@
+"""Networks: layers of neurons, the projections between them, and the activity of each neuron."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from neuromap_moo.arrays import FloatArray, IntArray
+from neuromap_moo.errors import InputError, did_you_mean, whole_number
+from neuromap_moo.network.connectivity import (
+    CUTS,
+    GEOMETRY,
+    Connectivity,
+    Convolution,
+    Dense,
+    Sparse,
+    frozen,
+    natural_of_number,
+)
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A population of neurons: `activity` (size,) is the mean messages per neuron per timestep.
+
+    A feature map has a `shape` (channels, height, width), and `cut`, a key of `CUTS`, tells how its neurons are
+    numbered: slices are runs of numbers, so the map is cut by channels, rows or columns. `with_cuts` changes it.
+    Where `with_orders` has numbered other neurons anew, `order` (size,) is the number that each had before.
+    """
+
+    name: str
+    size: int
+    kind: str
+    activity: FloatArray
+    shape: tuple[int, int, int] | None = None
+    cut: str = "channels"
+    order: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        """Freeze the activity and check it."""
+        object.__setattr__(self, "size", whole_number(f"layer '{self.name}', size", self.size, 1))
+        object.__setattr__(self, "activity", frozen(f"layer '{self.name}', activity", self.activity, np.float64))
+        if self.activity.shape != (self.size,):
+            raise InputError(
+                f"layer '{self.name}': expected activity of shape ({self.size},), got {self.activity.shape}; "
+                "give one value per neuron"
+            )
+        if not np.isfinite(self.activity).all() or (self.activity < 0).any():
+            raise InputError(
+                f"layer '{self.name}': expected activity finite and >= 0, got {self.activity.min()}.."
+                f"{self.activity.max()}; it is the mean number of messages per neuron and timestep"
+            )
+        if self.cut not in CUTS:
+            raise InputError(f"layer '{self.name}', cut: expected one of {', '.join(CUTS)}, got {self.cut!r}")
+        if self.order is not None:
+            object.__setattr__(self, "order", frozen(f"layer '{self.name}', order", self.order, np.int64))
+            if self.shape is not None or not np.array_equal(np.sort(self.order), np.arange(self.size)):
+                raise InputError(
+                    f"layer '{self.name}', order: expected each of 0..{self.size - 1} once, in a layer without a shape"
+                )
+        if self.shape is None:
+            return
+        if len(self.shape) != 3 or int(np.prod(self.shape, dtype=np.int64)) != self.size or min(self.shape) < 1:
+            raise InputError(
+                f"layer '{self.name}', shape: expected (channels, height, width) of {self.size} neurons, "
+                f"got {self.shape}"
+            )
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """The connections from one layer to another, all with weights of `weight_bits` bits.
+
+    With 0 bits there are no weights: nothing is stored and nothing read, as where one activation multiplies another.
+    """
+
+    source: str
+    target: str
+    connectivity: Connectivity
+    weight_bits: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the weight width."""
+        if not isinstance(self.connectivity, (Sparse, Dense, Convolution)):
+            raise InputError(
+                f"projection '{self.source}' -> '{self.target}': expected nm.Sparse, nm.Dense or nm.Convolution, got "
+                f"{type(self.connectivity).__name__}; nm.Sparse.from_matrix(matrix) takes a numpy or scipy matrix"
+            )
+        where = f"projection '{self.source}' -> '{self.target}', weight_bits"
+        object.__setattr__(self, "weight_bits", whole_number(where, self.weight_bits))
+        if self.weight_bits > 32:
+            raise InputError(f"{where}: expected at most 32, got {self.weight_bits}")
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Layers and projections; compared by content digest. Cycles (recurrence) are allowed."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    projections: tuple[Projection, ...]
+    steps_per_inference: int = 1
+    layer_index: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check names, sizes and that each neuron has its synapses to a layer in one projection."""
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "projections", tuple(self.projections))
+        if not self.layers:
+            raise InputError(f"network '{self.name}': expected at least one layer, got none")
+        index = {layer.name: i for i, layer in enumerate(self.layers)}
+        if len(index) < len(self.layers):
+            raise InputError(f"network '{self.name}': expected unique layer names, got {[x.name for x in self.layers]}")
+        object.__setattr__(self, "layer_index", index)
+        steps = whole_number(f"network '{self.name}', steps_per_inference", self.steps_per_inference, 1)
+        object.__setattr__(self, "steps_per_inference", steps)
+        pairs: dict[tuple[str, str], list[Projection]] = {}
+        for p in self.projections:
+            where = f"network '{self.name}', projection '{p.source}' -> '{p.target}'"
+            for end, size in ((p.source, p.connectivity.n_source), (p.target, p.connectivity.n_target)):
+                if end not in index:
+                    raise InputError(f"{where}: no layer '{end}'; the layers are {', '.join(index)}")
+                if self.layers[index[end]].size != size:
+                    expected = self.layers[index[end]].size
+                    raise InputError(f"{where}: expected connectivity for {expected} neurons of '{end}', got {size}")
+            if isinstance(p.connectivity, Convolution):
+                layer = self.layers[index[p.target]]
+                shape = layer.shape or (layer.size, 1, 1)
+                if (shape, layer.cut) != (p.connectivity.output_shape, p.connectivity.cut):
+                    raise InputError(
+                        f"{where}: expected a target layer of shape {p.connectivity.output_shape} cut by "
+                        f"{p.connectivity.cut}, got shape {shape} cut by {layer.cut}"
+                    )
+            pairs.setdefault((p.source, p.target), []).append(p)
+        for (source, target), joined in pairs.items():
+            # A neuron sends one message to a core, whatever for: its synapses must be counted together.
+            if len(joined) > 1 and np.sum([p.connectivity.sends for p in joined], axis=0).max() > 1:
+                raise InputError(
+                    f"network '{self.name}', projection '{source}' -> '{target}': expected one projection per pair of "
+                    f"layers, or several from different neurons, got {len(joined)}; merge their synapses"
+                )
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Layer names in order."""
+        return tuple(layer.name for layer in self.layers)
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons of all layers, input included."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def n_synapses(self) -> int:
+        """Stored synapses of all projections."""
+        return sum(p.connectivity.n_synapses for p in self.projections)
+
+    @cached_property
+    def topological_order(self) -> tuple[int, ...]:
+        """Layer indices so that sources come before targets; layers of one cycle keep their order of declaration."""
+        graph = self._layer_graph()
+        condensed = nx.condensation(graph)
+        members = [sorted(condensed.nodes[c]["members"]) for c in condensed]
+        order = nx.lexicographical_topological_sort(condensed, key=lambda c: members[c][0])
+        return tuple(layer for c in order for layer in members[c])
+
+    @cached_property
+    def depth(self) -> int:
+        """Projections on the longest path, at least 1.
+
+        A cycle is counted once: a strongly connected group of n layers adds n projections (once round it).
+        """
+        graph = self._layer_graph()
+        condensed = nx.condensation(graph)
+        rounds = {}
+        for c in condensed:
+            layers = condensed.nodes[c]["members"]
+            cyclic = len(layers) > 1 or any(graph.has_edge(v, v) for v in layers)
+            rounds[c] = len(layers) if cyclic else 0
+        longest: dict[int, int] = {}
+        for c in nx.topological_sort(condensed):
+            before = [longest[p] + 1 for p in condensed.predecessors(c)]
+            longest[c] = max(before, default=0) + rounds[c]
+        return max(1, *longest.values())
+
+    def _layer_graph(self) -> Any:
+        graph = nx.DiGraph()
+        graph.add_nodes_from(range(len(self.layers)))
+        graph.add_edges_from((self.layer_index[p.source], self.layer_index[p.target]) for p in self.projections)
+        return graph
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the content (the name does not count)."""
+        meta, arrays = to_arrays(self)
+        del meta["name"]
+        h = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+        for key in sorted(arrays):
+            h.update(key.encode())
+            h.update(np.ascontiguousarray(arrays[key]).tobytes())
+        return h.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Network) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def with_cuts(network: Network, cuts: Mapping[str, str]) -> Network:
+    """Return the network with the neurons of some feature maps numbered anew, by layer name; see `Layer`."""
+    _refuse_unknown("cut", cuts, network)
+    layers, earlier = [], {}
+    for layer in network.layers:
+        cut = cuts.get(layer.name, layer.cut)
+        if cut != layer.cut:
+            if layer.shape is None:
+                raise InputError(f"layer '{layer.name}', cut: expected a feature map, it has no shape")
+            if cut not in CUTS:
+                raise InputError(f"layer '{layer.name}', cut: expected one of {', '.join(CUTS)}, got {cut!r}")
+            number = np.argsort(natural_of_number(layer.shape, layer.cut))
+            earlier[layer.name] = number[natural_of_number(layer.shape, cut)]
+            layer = replace(layer, cut=cut)
+        layers.append(layer)
+    return _renumbered(network, layers, earlier)
+
+
+def with_orders(network: Network, orders: Mapping[str, IntArray]) -> Network:
+    """Return the network with the neurons of some layers in another order, by layer name: `order` as in `Layer`.
+
+    Only layers without a shape can be ordered; what comes into them must be no convolution.
+    """
+    _refuse_unknown("order", orders, network)
+    layers = []
+    for layer in network.layers:
+        if layer.name in orders:
+            order = np.asarray(orders[layer.name])
+            replace(layer, order=order)  # checks it
+            layer = replace(layer, order=order if layer.order is None else layer.order[order])
+        layers.append(layer)
+    for p in network.projections:
+        if p.target in orders and isinstance(p.connectivity, Convolution):
+            raise InputError(f"layer '{p.target}', order: expected no convolution into it, there is one")
+    return _renumbered(network, layers, dict(orders))
+
+
+def _refuse_unknown(what: str, given: Mapping[str, Any], network: Network) -> None:
+    for name in sorted(given.keys() - set(network.layer_names)):
+        raise InputError(f"{what}: no layer '{name}'{did_you_mean(name, network.layer_names)}")
+
+
+def _renumbered(network: Network, layers: Sequence[Layer], earlier: Mapping[str, IntArray]) -> Network:
+    """Return the network of these layers, whose neurons had the numbers `earlier` (size,) by layer name."""
+    moved = [replace(x, activity=x.activity[earlier[x.name]]) if x.name in earlier else x for x in layers]
+    cut = {x.name: x.cut for x in layers}
+    projections = []
+    for p in network.projections:
+        c = p.connectivity
+        of_source, of_target = (earlier.get(name) for name in (p.source, p.target))
+        if isinstance(c, Convolution):
+            if of_source is not None:
+                c = replace(c, place=c.place[of_source])
+            if of_target is not None:
+                c = replace(c, cut=cut[p.target])
+        elif isinstance(c, Sparse) and (of_source is not None or of_target is not None):
+            matrix = csr_array((np.ones(c.indices.size, dtype=np.int8), c.indices, c.indptr), (c.n_source, c.n_target))
+            matrix = matrix if of_source is None else matrix[of_source]
+            c = Sparse.from_matrix(matrix if of_target is None else matrix[:, of_target])
+        projections.append(replace(p, connectivity=c))
+    return replace(network, layers=tuple(moved), projections=tuple(projections))
+
+
+def with_activity(network: Network, activity: Mapping[str, FloatArray]) -> Network:
+    """Return the network with other activity in some layers, by name, in the order of its neurons."""
+    _refuse_unknown("activity", activity, network)
+    layers = [replace(x, activity=activity[x.name]) if x.name in activity else x for x in network.layers]
+    return replace(network, layers=tuple(layers))
+
+
+def layer_table(network: Network, fewest_cores: Sequence[int] | None = None) -> dict[str, list[Any]]:
+    """Return a column per property of the layers: incoming synapses, mean activity, messages sent per timestep, ...
+
+    Multiplications are those of all incoming weights, as if every neuron sent (`n_multiplications`), without those of
+    connections that only add up or pass on (1 bit) and with those of one activation by another (0 bits).
+    """
+    incoming: dict[str, list[Projection]] = {x.name: [] for x in network.layers}
+    for p in network.projections:
+        incoming[p.target].append(p)
+    table: dict[str, list[Any]] = {
+        "layer": [x.name for x in network.layers],
+        "kind": [x.kind for x in network.layers],
+        "shape": ["x".join(map(str, x.shape or (x.size,))) for x in network.layers],
+        "cut": [x.cut if x.shape else "" for x in network.layers],
+        "neurons": [x.size for x in network.layers],
+        "synapses": [sum(p.connectivity.n_synapses for p in incoming[x.name]) for x in network.layers],
+        "multiplications": [
+            sum(p.connectivity.n_multiplications for p in incoming[x.name] if p.weight_bits != 1)
+            for x in network.layers
+        ],
+        "activity": [float(x.activity.mean()) for x in network.layers],
+        "messages": [float(x.activity.sum()) for x in network.layers],
+    }
+    if fewest_cores is not None:
+        table["fewest_cores"] = [int(k) for k in fewest_cores]
+    return table
+
+
+def to_arrays(network: Network) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the content of a network as plain data and arrays by name: what a file holds, and what a digest covers."""
+    arrays: dict[str, NDArray[Any]] = {}
+    layers, projections = [], []
+    for i, layer in enumerate(network.layers):
+        entry: dict[str, Any] = {"name": layer.name, "size": layer.size, "kind": layer.kind}
+        if layer.shape is not None:
+            entry |= {"shape": list(layer.shape), "cut": layer.cut}
+        if layer.order is not None:
+            arrays[f"order_{i}"] = layer.order
+        layers.append(entry)
+        arrays[f"activity_{i}"] = layer.activity
+    for i, p in enumerate(network.projections):
+        c = p.connectivity
+        entry = {"source": p.source, "target": p.target, "form": type(c).__name__.lower(), "weight_bits": p.weight_bits}
+        if isinstance(c, Sparse):
+            arrays |= {f"indptr_{i}": c.indptr, f"indices_{i}": c.indices}
+        elif isinstance(c, Convolution):
+            entry |= {key: getattr(c, key) for key in GEOMETRY}
+            arrays[f"place_{i}"] = c.place
+        projections.append(entry)
+    meta = {
+        "schema": SCHEMA,
+        "name": network.name,
+        "steps_per_inference": network.steps_per_inference,
+        "layers": layers,
+        "projections": projections,
+    }
+    return meta, arrays

@@ -1,0 +1,91 @@
+"""How feature maps are cut: by channels, rows or columns, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from neuromap_moo.network.connectivity import CUTS, MOST_SLICES, Connectivity, Convolution, slice_bounds
+from neuromap_moo.network.network import Layer, Network, with_cuts
+from neuromap_moo.system.system import System
+
+#: A cut that needs up to this many times the fewest cores may still be taken for its fewer messages.
+CORES_FACTOR = 1.25
+
+#: Beyond so many rows and channels, messages by channels are bounded instead of counted.
+COUNTED = 2_000_000
+
+
+def with_best_cuts(network: Network, system: System) -> Network:
+    """Cut every feature map as costs it few cores and then few messages.
+
+    For each layer alone: of the cuts that fit into `CORES_FACTOR` times the fewest cores, the one in which the layer
+    receives the fewest messages when it is cut in as many slices. Layers for which this makes no difference follow the
+    layer before them, or after them.
+    """
+    chosen: dict[str, str] = {}
+    undecided = []
+    for i in network.topological_order:
+        layer = network.layers[i]
+        if layer.shape is None or 1 in (layer.shape[0], layer.shape[1] * layer.shape[2]):
+            continue
+        best = _best(network, layer, system)
+        before = [chosen[p.source] for p in network.projections if p.target == layer.name and p.source in chosen]
+        if len(best) == 1:
+            chosen[layer.name] = best[0]
+        elif before:
+            chosen[layer.name] = before[0] if before[0] in best else best[0]
+        else:
+            undecided.append((layer.name, best))
+    for name, best in undecided:
+        after = [chosen[p.target] for p in network.projections if p.source == name and p.target in chosen]
+        chosen[name] = after[0] if after and after[0] in best else best[0]
+    return with_cuts(network, chosen)
+
+
+def _best(network: Network, layer: Layer, system: System) -> list[str]:
+    """Cuts of a layer that are as good as any, in the order of `CUTS`."""
+    incoming = [p for p in network.projections if p.target == layer.name]
+    fewest, cut_forms = {}, {}
+    for cut in CUTS:
+        forms: list[tuple[Connectivity, int, np.ndarray]] = [
+            (
+                replace(p.connectivity, cut=cut) if isinstance(p.connectivity, Convolution) else p.connectivity,
+                p.weight_bits,
+                network.layers[network.layer_index[p.source]].activity,
+            )
+            for p in incoming
+        ]
+        k = _fewest_slices(layer, forms, system)
+        if k:
+            fewest[cut], cut_forms[cut] = k, forms
+    if not fewest:
+        return list(CUTS)  # it fits in none; the partition says so
+    within = {cut: k for cut, k in fewest.items() if k <= CORES_FACTOR * min(fewest.values())}
+    k = max(within.values())
+    messages = {cut: sum(_messages(form, activity, layer, k) for form, _, activity in cut_forms[cut]) for cut in within}
+    least = min(messages.values())
+    return [cut for cut in within if messages[cut] <= 1.001 * least]
+
+
+def _fewest_slices(layer: Layer, forms: list[tuple[Connectivity, int, np.ndarray]], system: System) -> int:
+    """Slices in which the layer fits, about as few as possible; 0 if there are none."""
+    most = min(layer.size, system.usable_cores.size, MOST_SLICES)
+    k = -(-layer.size // system.neurons_per_core)
+    while k <= most:
+        words = sum(
+            (form.words(bits, slice_bounds(layer.size, k)) for form, bits, _ in forms), np.zeros(k, dtype=np.int64)
+        )
+        if words.max() <= system.synapse_words:
+            return k
+        k = max(k + 1, k + k // 16)
+    return 0
+
+
+def _messages(form: Connectivity, activity: np.ndarray, layer: Layer, k: int) -> float:
+    """Messages per timestep that a projection makes the k slices of its target receive, all together."""
+    if isinstance(form, Convolution) and form.cut == "channels" and form.sends.size * form.output_shape[0] > COUNTED:
+        return float(activity[form.sends].sum()) * min(k, form.output_shape[0] // form.groups)
+    rows = form.rows(slice_bounds(layer.size, k))
+    return float(np.diff(rows.start)[form.row_of_source] @ activity)

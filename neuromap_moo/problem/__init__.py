@@ -1,0 +1,1 @@
+"""Mapping as a pymoo Problem, and the choice of its evaluator."""

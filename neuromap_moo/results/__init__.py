@@ -1,0 +1,1 @@
+"""What a search found: runs, their folders, tables, figures and reports."""

@@ -1,0 +1,1 @@
+"""Benchmark instances and their best-known fronts."""

@@ -1,0 +1,1 @@
+"""Systems: chips, routers, cores, links, capacities and costs."""

@@ -1,0 +1,740 @@
+"""The command line as its users meet it: exit codes, one helpful line, resume after a kill, sweeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import h5py
+import numpy as np
+import onnx
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from test_readers import dense, write_net
+from test_simulator import cuba
+
+import neuromap_moo as nm
+from neuromap_moo.app import cli
+from neuromap_moo.app.settings import build_system
+from neuromap_moo.evolution.algorithms import ALGORITHMS
+from neuromap_moo.files import config_folder
+from neuromap_moo.lava.placement import read_placement
+from neuromap_moo.results import plotting
+from neuromap_moo.results.front import load_table
+from neuromap_moo.system.files import presets
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
+SMALL = ["network.sizes=[64,96,64]", "network.density=0.3", "name=small"]
+
+
+def undrawn(figure, folder, name):
+    """What stands for a file of a figure: drawing takes more time than all else in a small run."""
+    assert figure.axes
+    for ending in ("pdf", "png"):
+        (folder / f"{name}.{ending}").write_bytes(b"")
+
+
+def call(monkeypatch, capsys, *arguments, draw=False):
+    """Run the command line in this process; return exit code, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["neuromap_moo", *arguments])
+    if not draw:
+        monkeypatch.setattr(plotting, "save_figure", undrawn)
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as ended:
+        code = ended.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+#: The program, with checkpoints so often that a short run has many, and nothing drawn.
+WITH_CHECKPOINTS = """
+from neuromap_moo.app import cli
+from neuromap_moo.results import plotting
+from neuromap_moo.evolution import driver
+driver.CHECKPOINT_SECONDS = 0.1
+plotting.save_figure = lambda figure, folder, name: (folder / f"{name}.png").write_bytes(b"")
+cli.main()
+"""
+
+
+def start(*arguments, cwd, program=("-m", "neuromap_moo")):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *program, *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_runs(experiment, here, monkeypatch, capsys):
+    code, out, err = call(
+        monkeypatch,
+        capsys,
+        f"+experiment={experiment}",
+        "budget.evaluations=300",
+        "output=run",
+        "algorithm.population=20",
+        draw=True,
+    )
+    assert (code, err.count("Traceback")) == (0, 0), err
+    summary = json.loads((here / "run" / "summary.json").read_text())
+    assert (summary["name"], summary["evaluations"]) == (experiment, 300)
+    assert "vendor_default" in out
+    assert "m000" in out
+
+
+@pytest.mark.parametrize("group", ["network", "system", "evaluator", "algorithm"])
+def test_every_option_of_every_group_composes(group):
+    for path in (config_folder() / group).glob("*.yaml"):
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            config = compose("config", overrides=[f"{group}={path.stem}"])
+        assert group in config
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets_read_the_same_by_hydra_and_by_load_system(name):
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("config", overrides=[f"system={name}"])
+    assert build_system(OmegaConf.to_container(config.system)) == nm.load_system(name)
+
+
+def test_every_algorithm_has_a_file_with_its_defaults():
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in (config_folder() / "algorithm").glob("*.yaml")}
+    assert files == {name: {"name": name, **asdict(options())} for name, (options, _) in ALGORITHMS.items()}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_runs_by_name(algorithm, here, monkeypatch, capsys):
+    quick = ["algorithm.batch=100", "algorithm.model_evaluations=50"] if algorithm == "guided" else []
+    arguments = [*SMALL, f"algorithm={algorithm}", *quick, "budget.evaluations=250", "output=run"]
+    code, _, err = call(monkeypatch, capsys, *arguments)
+    assert code == 0, err
+    assert json.loads((here / "run" / "summary.json").read_text())["algorithm"] == algorithm
+
+
+def small_graph(folder):
+    """An ONNX graph of two convolutions with a residual, a softmax at its end."""
+    rng = np.random.default_rng(0)
+    w, v = (rng.normal(size=(4, 2, 3, 3)).astype(np.float32), rng.normal(size=(4, 4, 1, 1)).astype(np.float32))
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["a"], name="conv", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        onnx.helper.make_node("Conv", ["b", "v"], ["c"], name="second"),
+        onnx.helper.make_node("Add", ["c", "b"], ["d"], name="add"),
+        onnx.helper.make_node("Softmax", ["d"], ["y"], name="softmax"),
+    ]
+    x, y = (
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in (("x", [1, 2, 6, 5]), ("y", None))
+    )
+    constants = [onnx.numpy_helper.from_array(w, "w"), onnx.numpy_helper.from_array(v, "v")]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "g", [x], [y], constants), opset_imports=[onnx.helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    onnx.save(model, folder / "net.onnx")
+
+
+def bad_files(folder):
+    (folder / "empty.net").touch()
+    (folder / "garbage.net").write_bytes(b"\x00garbage" * 50)
+    (folder / "garbage.npz").write_bytes(b"PK\x03\x04garbage")
+    for ending in ("onnx", "nir"):
+        (folder / f"garbage.{ending}").write_bytes(b"\x00garbage" * 50)
+    small_graph(folder)
+    (folder / "text.txt").write_text("hello")
+    system = (config_folder() / "system" / "loihi2.yaml").read_text()
+    (folder / "missing.yaml").write_text(re.sub(r"  p_core_w:\n.*\n", "", system))
+    (folder / "negative.yaml").write_text(system.replace("value: 0.66e-9", "value: -0.66e-9"))
+    (folder / "text.yaml").write_text(system.replace("value: 0.66e-9", "value: quick"))
+    (folder / "broken.yaml").write_text("a: [1, 2")
+    (folder / "loihi2.yaml").write_text(system)
+    (folder / "folder.net").mkdir()
+    nm.save_network(nm.sparse_mlp([40, 30], 0.2), folder / "mine.npz")
+    with h5py.File(folder / "nan.net", "w") as file:
+        layer = file.create_group("layer/0")
+        layer["type"] = np.array([b"dense"])
+        layer["weight"] = np.full((3, 4), np.nan, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["algorithm=nsga4"], ["algorithm/nsga4", "nsga2 nsga3"]),
+        (["++algorithm.name=nsga4"], ["no 'nsga4'", "did you mean"]),
+        (["+experiment=mlp_c"], ["experiment/mlp_c", "mlp_a mlp_b"]),
+        (["objectives=[latency]"], ["'latency' is no numeric metric column", "did you mean 'latency_s'?"]),
+        (["objectives=[bottleneck]"], ["'bottleneck' is no numeric"]),
+        (["objectives=[]"], ["at least one metric column"]),
+        (["objectives=3"], ["objectives: expected a list"]),
+        (["objectives=[latency_s,latency_s]"], ["different columns"]),
+        (["budgte.evaluations=5"], ["unknown key 'budgte.evaluations'", "did you mean 'budget.evaluations'?"]),
+        (["++budget.evaluatons=5"], ["unknown key 'budget.evaluatons'", "did you mean 'evaluations'?"]),
+        (["++sede=5"], ["unknown key 'sede'", "did you mean 'seed'?"]),
+        (["++network.sizs=5"], ["unknown key 'network.sizs'", "did you mean 'sizes'?"]),
+        (["++system.topologyy.width=5"], ["unknown key 'topologyy'", "did you mean 'topology'?"]),
+        (["++algorithm.pop=5"], ["unknown option 'pop'", "population"]),
+        (["++evaluator.name=magic"], ["no 'magic'", "analytic"]),
+        (["evaluator=packet", "evaluator.steps=none"], ["evaluator.steps", "'none'"]),
+        (["evaluator=packet", "evaluator.spikes=nowhere.npz"], ["evaluator.spikes", "nowhere.npz"]),
+        (["evaluator=packet", "+evaluator.depth=2"], ["evaluator.depth", "unknown key", "buffer_messages"]),
+        (["budget.evaluations=0"], ["budget.evaluations", ">= 1", "got 0"]),
+        (["budget.evaluations=-3"], [">= 1", "got -3"]),
+        (["budget.evaluations=lots"], ["got 'lots'"]),
+        (["budget.evaluations=1.5"], ["got 1.5"]),
+        (["budget.evaluations=null"], ["got null for both"]),
+        (["budget.seconds=0"], ["budget.seconds", "> 0", "got 0"]),
+        (["budget.seconds=soon"], ["got 'soon'"]),
+        (["budget=7"], ["budget: expected a group of keys"]),
+        (["seed=one"], ["seed: expected a whole number >= 0, got 'one'"]),
+        (["seed=-1"], ["got -1"]),
+        (["overwrite=maybe"], ["overwrite: expected true or false"]),
+        (["name=a/b"], ["name: expected up to 100 letters"]),
+        (["task=fly"], ["task: no 'fly'", "optimize"]),
+        (["task=evaluate"], ["run=outputs/..."]),
+        (["task=evaluate", "run=nowhere"], ["nowhere", "folder of a finished run"]),
+        (["algorithm.population=1"], ["population", ">= 2", "got 1"]),
+        (["system=mesh", "system.topology.width=2", "system.topology.height=1"], ["at least", "cores", "has 2 usable"]),
+        (["system=mesh", "system.topology.width=wide"], ["topology.width", "got 'wide'"]),
+        (["system=mesh", "system.topology.type=torus"], ["topology.chips_x: expected a key of type torus", "null"]),
+        (["system=tree", "system.topology.width=3"], ["topology.width: expected a key of type tree", "branching"]),
+        (["system=mesh", "system.topology.type=donut"], ["topology.type: no 'donut'", "graph, mesh, torus, tree"]),
+        (["system.masked_cores=[500]"], ["masked_cores", "0..127", "[500]"]),
+        (["system.masked_cores=5"], ["masked_cores: expected a list"]),
+        (["system.masked_cores=" + str(list(range(126))).replace(" ", "")], ["at least", "has 2 usable"]),
+        (["system.costs.t_synop_s.value=-1"], ["t_synop_s", ">= 0", "got -1"]),
+        (["system.combine=min"], ["combine", "got 'min'", "max_plus_barrier"]),
+        (["system=file"], ["system.path: expected a value", "give system.path="]),
+        (["system=file", "system.path=none.yaml"], ["none.yaml", "no such file"]),
+        (["system=file", "system.path=missing.yaml"], ["costs.p_core_w: missing", "in W"]),
+        (["system=file", "system.path=negative.yaml"], ["t_synop_s", "got -6.6e-10"]),
+        (["system=file", "system.path=text.yaml"], ["t_synop_s", "got 'quick'"]),
+        (["system=file", "system.path=broken.yaml"], ["broken.yaml", "expected YAML"]),
+        (["network=file"], ["network.path: expected a value", "give network.path="]),
+        (["network=file", "network.path=none.net"], ["none.net", "no such file"]),
+        (["network=file", "network.path=text.txt"], ["text.txt", ".onnx or .py"]),
+        (["network=file", "network.path=empty.net"], ["empty.net", "empty"]),
+        (["network=file", "network.path=garbage.net"], ["garbage.net", "HDF5"]),
+        (["network=file", "network.path=garbage.npz"], ["garbage.npz", "save_network"]),
+        (["network=file", "network.path=nan.net"], ["nan.net", "layer 0", "NaN"]),
+        (["network=file", "network.density=2"], ["'network.density' does not belong to the network chosen"]),
+        (["network.density=2"], ["density", "(0, 1]", "got 2"]),
+        (["network.density=thin"], ["density", "got 'thin'"]),
+        (["network.sizes=[64]"], ["sizes", "at least two layers"]),
+        (["network.sizes=[64,0]"], ["sizes, layer 1", ">= 1", "got 0"]),
+        (["network.activity=-1"], ["activity", "got -1"]),
+        (["output=text.txt"], ["text.txt", "it is a file"]),
+        (["key==value"], ["in quotes of their own"]),
+        (["output=/tmp/ü/x"], ["in quotes of their own"]),
+        (["experiment=mlp_b"], ["+experiment=NAME"]),
+        (["algoritm=nsga2"], ["did you mean 'algorithm'?"]),
+        (["~seed"], ["seed: missing"]),
+        (["~system"], ["system: missing"]),
+        (["run=somewhere"], ["task=evaluate"]),
+        (["measurements=m.csv"], ["measurements", "task=calibrate"]),
+        (["task=calibrate", "run=somewhere"], ["measurements", "CSV"]),
+        (["task=calibrate", "measurements=m.csv"], ["run=outputs/..."]),
+        (["task=sample", "mappings=0"], ["mappings", "got 0"]),
+        (["network=file", "network.path=garbage.onnx"], ["garbage.onnx", "expected an ONNX file"]),
+        (["network=file", "network.path=garbage.nir"], ["garbage.nir", "expected a NIR file"]),
+        (["network=file", "network.path=net.onnx", "network.input_shape=[1,0]"], ["network.input_shape", "got 0"]),
+        (["network=file", "network.path=net.onnx", "network.input_shape=3"], ["network.input_shape: expected a list"]),
+        (["network=file", "network.path=net.onnx", "network.input_shape=[2,3]"], ["net.onnx", "node 'conv'", "Conv"]),
+        (["network=file", "network.path=net.onnx", "network.cut=diagonal"], ["network.cut: no 'diagonal'"]),
+        (["network=file", "network.path=net.onnx", "network.cut={nowhere: rows}"], ["cut: no layer 'nowhere'"]),
+        (["network.order=random"], ["network.order: expected null or shared_sources, got 'random'"]),
+        (["network=file", "network.path=net.onnx", "network.weight_bits=0"], ["network.weight_bits", "got 0"]),
+        (
+            ["network=file", "network.path=net.onnx", "network.activity=mine.npz"],
+            ["activity 'mine.npz'", "task=profile"],
+        ),
+        (["network=file", "network.path=mine.npz", "network.input_shape=[1,3]"], ["input_shape is for .onnx files"]),
+        (["task=profile", "samples=s.npy"], ["samples: activity is measured on .net, .nir, .onnx, .py files"]),
+        (["samples=s.npy"], ["samples: got 's.npy' with task=optimize", "task=profile"]),
+        (["network=file", "network.path=null"], ["network.path: expected the path"]),
+        (["network=file", "network.path=mine.npz", "network.activity=0.1"], ["holds its own"]),
+        (["network=file", "network.path=folder.net"], ["folder.net", "or it is a folder"]),
+        (["system=file", "system.path=null"], ["system.path: expected the path"]),
+        (["system=file", "system.path=loihi2.yaml", "system.topology.chips_x=2"], ["+system.topology.chips_x"]),
+        (["system=file", "system.path=loihi2.yaml", "+system.topology.chipx_x=2"], ["did you mean 'chips_x'?"]),
+        (["network.sizes=[100000000000000000000,10]"], ["at most", "neurons in a layer"]),
+        (["network.sizes=[1000000,1000000]"], ["synapses, expected at most"]),
+        (["algorithm.population=100000000000"], ["population", "at most 100000"]),
+        (["name=" + "x" * 300], ["up to 100 letters"]),
+        (["output=text.txt/run"], ["text.txt", "choose another path"]),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
+def test_wrong_input_ends_with_code_2_and_one_helpful_line(arguments, words, here, monkeypatch, capsys):
+    bad_files(here)
+    given = [] if "network=file" in arguments else SMALL[:2]
+    before = sorted(path.name for path in here.iterdir())
+    code, out, err = call(monkeypatch, capsys, *given, *arguments)
+    steps = ("preparing ", "activity: ", "note: ", "small: ", "searching ")
+    lines = [line for line in err.splitlines() if not line.startswith(steps)]
+    assert code == 2, err
+    assert len(lines) == 1, err
+    assert lines[0].startswith("neuromap_moo: ")
+    assert out == ""
+    for word in words:
+        assert word in lines[0]
+    assert sorted(path.name for path in here.iterdir()) == before  # nothing half-written
+
+
+def test_a_finished_run_is_refused_and_can_be_replaced(here, monkeypatch, capsys):
+    arguments = [*SMALL, "budget.evaluations=200", "output=run"]
+    assert call(monkeypatch, capsys, *arguments)[0] == 0
+    first = (here / "run" / "front.csv").read_bytes()
+    code, _, err = call(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert "holds a finished run" in err
+    assert call(monkeypatch, capsys, *arguments, "overwrite=true")[0] == 0
+    assert (here / "run" / "front.csv").read_bytes() == first
+
+
+def test_default_folder_is_named_by_time_and_seed(here, monkeypatch, capsys):
+    code, out, _ = call(monkeypatch, capsys, *SMALL, "seed=7", "budget.evaluations=100")
+    assert code == 0
+    (folder,) = (here / "outputs" / "small").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_s7", folder.name)
+    assert str(folder.relative_to(here)) in out
+    assert {p.name for p in here.iterdir()} == {"outputs"}  # and nothing of Hydra's
+
+
+def test_a_network_from_a_file_goes_by_its_name(here, monkeypatch, capsys):
+    nm.save_network(nm.sparse_mlp([40, 30], 0.2), here / "mine.npz")
+    code, _, err = call(monkeypatch, capsys, "network=file", "network.path=mine.npz", "budget.evaluations=100")
+    assert code == 0, err
+    assert (here / "outputs" / "mine").is_dir()
+
+
+def test_a_graph_is_measured_and_searched_with_its_activity(here, monkeypatch, capsys):
+    small_graph(here)
+    np.save(here / "s.npy", np.random.default_rng(0).normal(size=(5, 2, 6, 5)))
+    network = ["network=file", "network.path=net.onnx", "network.cut={conv: rows}"]
+    code, out, err = call(monkeypatch, capsys, "task=profile", *network, "samples=s.npy", "output=profile")
+    assert (code, "note" in err) == (0, True)  # of the softmax
+    assert "at least 3 of 128 cores of loihi2" in out
+    table = load_table(here / "profile" / "layers.csv")
+    assert table["layer"] == ["x", "conv", "second"]
+    assert table["cut"] == ["channels", "rows", "channels"]
+    assert [int(n) for n in table["multiplications"]] == [0, 4 * 2 * 9 * 30, 4 * 4 * 30]
+    assert 0.3 < float(table["activity"][1]) < 0.7
+    assert json.loads((here / "profile" / "summary.json").read_text())["samples"] == 5
+    measured = "network.activity=profile/activity.npz"
+    code, out, err = call(monkeypatch, capsys, *network, measured, "budget.evaluations=150", "output=run")
+    assert code == 0
+    assert "a mean of" not in err
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "evaluator=packet", "output=again")
+    assert code == 0, err
+
+
+def test_a_spiking_network_is_simulated_and_searched_with_its_activity(here, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    first, second = (dense(rng.integers(-20, 60, shape), **cuba(vth=40, v_decay=400)) for shape in ((12, 20), (5, 12)))
+    network = ["network=file", f"network.path={write_net(here / 'net.net', first, second)}"]
+    code, _, err = call(monkeypatch, capsys, "task=profile", *network, "output=profile")
+    assert (code, "note: no samples given, random ones taken" in err) == (0, True)
+    table = load_table(here / "profile" / "layers.csv")
+    assert table["layer"] == ["input", "dense_0", "dense_1"]
+    assert all(0 < float(x) < 1 for x in table["activity"])
+    measured = "network.activity=profile/activity.npz"
+    assert call(monkeypatch, capsys, *network, measured, "budget.evaluations=150", "output=run")[0] == 0
+
+
+def test_neurons_with_common_sources_share_slices_in_the_run_folder(here, monkeypatch, capsys):
+    code, _, err = call(
+        monkeypatch, capsys, *SMALL, "network.order=shared_sources", "budget.evaluations=200", "output=run"
+    )
+    assert code == 0, err
+    saved = json.loads((here / "run" / "mappings.json").read_text())
+    assert saved["orders"]
+    sizes = {"input": 64, "hidden_1": 96, "output": 64}
+    assert all(sorted(order) == list(range(sizes[name])) for name, order in saved["orders"].items())
+    assert call(monkeypatch, capsys, "task=evaluate", "run=run", "output=again")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist_mlp.net", "oxford.net", "pilotnet_sdnn.net", "cnn_sinabs.nir", "lif_norse.nir", "mnist_cnn.onnx"]
+)
+def test_public_trained_networks_run(name, networks_folder, here, monkeypatch, capsys):
+    path = networks_folder / name
+    code, out, err = call(monkeypatch, capsys, "network=file", f"network.path={path}", "budget.evaluations=300")
+    assert code == 0, err
+    assert "non-dominated mappings from 300 evaluations" in out
+
+
+def test_killed_three_times_and_started_again_the_front_is_byte_identical(here):
+    often = ("-c", WITH_CHECKPOINTS)
+    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=5000", "output="]
+    undisturbed = start(*arguments[:-1], "output=whole", cwd=here, program=often)
+    assert finish(undisturbed)[0] == 0
+    for kill in range(3):
+        process = start(*arguments[:-1], "output=killed", cwd=here, program=often)
+        checkpoint = here / "killed" / "checkpoint.pkl"
+        known = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        deadline = time.monotonic() + 60
+        while not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > known) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process.poll() is None, f"kill {kill} came too late"
+        process.send_signal(signal.SIGKILL)
+        assert finish(process)[0] == -signal.SIGKILL
+        assert not (here / "killed" / "front.csv").exists()
+    code, _, err = finish(start(*arguments[:-1], "output=killed", cwd=here, program=often))
+    assert code == 0, err
+    assert "resuming" in err
+    for name in ("front.csv", "mappings.json", "baselines.csv"):
+        assert (here / "killed" / name).read_bytes() == (here / "whole" / name).read_bytes()
+    assert not (here / "killed" / "checkpoint.pkl").exists()
+
+
+def test_ctrl_c_saves_everything_and_the_run_goes_on_from_there(here):
+    often = ("-c", WITH_CHECKPOINTS)
+    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=4000"]
+    process = start(*arguments, "output=run", cwd=here, program=often)
+    while not (here / "run" / "checkpoint.pkl").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert code == 130, err
+    assert "Traceback" not in err
+    assert "non-dominated mappings" in out
+    summary = json.loads((here / "run" / "summary.json").read_text())
+    assert summary["ended"] == "stopped"
+    assert 0 < summary["evaluations"] < 4000
+    code, _, err = finish(start(*arguments, "seed=5", "output=run", cwd=here, program=often))
+    assert code == 2
+    assert "belongs to a different search" in err
+    assert finish(start(*arguments, "output=run", cwd=here, program=often))[0] == 0
+    assert finish(start(*arguments, "output=whole", cwd=here, program=often))[0] == 0
+    assert (here / "run" / "front.csv").read_bytes() == (here / "whole" / "front.csv").read_bytes()
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_sweeps_over_seeds_and_algorithms(launcher, here):
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    code, _, err = finish(
+        start(
+            "-m",
+            *SMALL,
+            f"hydra/launcher={launcher}",
+            "algorithm=nsga2,es",
+            "seed=0,1",
+            "budget.evaluations=200",
+            cwd=here,
+        )
+    )
+    assert code == 0, err
+    summaries = [json.loads(p.read_text()) for p in (here / "outputs" / "small").glob("*/summary.json")]
+    assert sorted((s["algorithm"], s["seed"]) for s in summaries) == [("es", 0), ("es", 1), ("nsga2", 0), ("nsga2", 1)]
+
+
+def test_progress_goes_to_stderr_as_plain_lines_and_the_table_to_stdout(here, monkeypatch, capsys):
+    _, out, err = call(monkeypatch, capsys, *SMALL, "budget.evaluations=200")
+    assert re.search(r"200 evaluations, [\d.]+ s: front \d+, hypervolume 0\.\d+, latency_s ", err)
+    assert "\r" not in err
+    assert out.splitlines()[0].endswith(".")
+    assert "evaluations, " not in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
+def test_progress_is_a_live_bar_on_a_terminal(here):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    command = [sys.executable, "-m", "neuromap_moo", *SMALL, "algorithm.local_share=0.5", "budget.evaluations=3000"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    process = subprocess.Popen(command, cwd=here, env=environment, stdout=subprocess.DEVNULL, stderr=end)
+    os.close(end)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(terminal)
+    assert process.wait() == 0
+    assert b"100%|" in shown
+    assert b"3000/3000 evaluations" in shown
+
+
+def test_evaluate_scores_a_run_again(here, monkeypatch, capsys):
+    call(monkeypatch, capsys, *SMALL, "budget.evaluations=400", "output=run", "keep_evaluations=true")
+    code, out, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=same")
+    assert code == 0, err
+    assert (here / "same" / "front.csv").read_bytes() == (here / "run" / "front.csv").read_bytes()
+    code, out, err = call(
+        monkeypatch,
+        capsys,
+        "task=evaluate",
+        "run=run",
+        "output=slow",
+        "system.costs.bandwidth_bit_per_s.mesh_x.value=1e9",
+    )
+    assert code == 0, err
+    assert "stay non-dominated" in out
+    evaluated = load_table(here / "slow" / "evaluated.csv")
+    assert evaluated["mapping_id"] == load_table(here / "run" / "front.csv")["mapping_id"]
+    assert set(evaluated["non_dominated"]) <= {"True", "False"}
+    assert (here / "slow" / "pareto.png").exists()
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=run")
+    assert code == 2
+    assert "is the run itself" in err
+
+
+def test_a_front_gets_a_second_opinion_from_the_packet_model(here, monkeypatch, capsys):
+    assert call(monkeypatch, capsys, *SMALL, "budget.evaluations=300", "output=run")[0] == 0
+    code, _, err = call(
+        monkeypatch, capsys, "task=evaluate", "run=run", "evaluator=packet", "evaluator.steps=3", "output=again"
+    )
+    assert code == 0, err
+    first, second = (load_table(here / name / "front.csv") for name in ("run", "again"))
+    assert {"latency_ci95_s", "energy_ci95_j"} == set(second) - set(first) - {"non_dominated", "rank", "share"}
+    assert config_of(here / "again")["evaluator"]["steps"] == 3
+
+
+def test_bugs_end_with_code_1_and_a_traceback(here, monkeypatch, capsys):
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(cli, "search", broken)
+    code, _, err = call(monkeypatch, capsys, *SMALL)
+    assert code == 1
+    assert "ZeroDivisionError: a bug" in err
+
+
+def test_help_shows_examples_and_groups(here, monkeypatch, capsys):
+    code, out, _ = call(monkeypatch, capsys, "--help")
+    assert code == 0
+    for text in (
+        "+experiment=mlp_b",
+        "network=file network.path=",
+        "algorithm: agemoea2, annealing, es, guided, moead, nsga2, nsga3, random",
+    ):
+        assert text in out
+
+
+def config_of(folder):
+    return json.loads((folder / "provenance.json").read_text())["config"]
+
+
+def test_evaluate_keeps_what_it_does_not_name(here, monkeypatch, capsys):
+    mesh = ["system=mesh", "system.topology.width=5", "system.topology.height=3", "system.costs.e_synop_j.value=1e-12"]
+    code, _, err = call(monkeypatch, capsys, *SMALL, *mesh, "budget.evaluations=200", "output=run", "network.seed=4")
+    assert code == 0, err
+    new = "system.costs.t_synop_s.value=1e-7"
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=again", new)
+    assert code == 0, err
+    before, after = config_of(here / "run"), config_of(here / "again")
+    assert after["system"]["topology"] == before["system"]["topology"]
+    assert after["network"] == before["network"]
+    costs = after["system"]["costs"]
+    assert costs["e_synop_j"]["value"] == 1e-12
+    assert costs["t_synop_s"]["value"] == 1e-7
+    summary = json.loads((here / "again" / "summary.json").read_text())
+    assert set(summary["best"]) == {"latency_s", "energy_j"}
+    # a whole group by name
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=loihi", "system=loihi2")
+    assert code == 0, err
+    assert config_of(here / "loihi")["system"]["topology"]["width"] == 8
+
+
+def test_numbers_given_on_the_command_line_lose_their_published_source(here, monkeypatch, capsys):
+    key = "system.costs.t_synop_s"
+    call(monkeypatch, capsys, *SMALL, f"{key}.value=1e-9", "budget.evaluations=100", "output=run")
+    given = config_of(here / "run")["system"]["costs"]["t_synop_s"]
+    assert (given["kind"], given["source"]) == ("assumed", "given by the user")
+    assert "low" not in given  # nor has it the preset's bracket
+    call(monkeypatch, capsys, *SMALL, f"{key}.value=1e-9", f"{key}.source=mine", "budget.evaluations=100", "output=own")
+    assert config_of(here / "own")["system"]["costs"]["t_synop_s"]["source"] == "mine"
+
+
+def test_evaluate_refuses_a_folder_with_an_unfinished_run(here, monkeypatch, capsys):
+    call(monkeypatch, capsys, *SMALL, "budget.evaluations=200", "output=run")
+    (here / "unfinished").mkdir()
+    (here / "unfinished" / "checkpoint.pkl").touch()
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=unfinished")
+    assert code == 2
+    assert "holds an unfinished run" in err
+    assert [p.name for p in (here / "unfinished").iterdir()] == ["checkpoint.pkl"]
+
+
+def test_a_reader_that_closes_early_is_no_error(here):
+    process = start(*SMALL, "budget.evaluations=200", "output=run", cwd=here)
+    process.stdout.close()
+    process.stdout = None
+    code, _, err = finish(process)
+    assert code == 0, err
+    assert "Traceback" not in err
+    assert (here / "run" / "summary.json").exists()
+
+
+def test_a_system_from_a_file_can_be_changed_with_a_plus(here, monkeypatch, capsys):
+    (here / "mine.yaml").write_text("defaults: [loihi2, _self_]\nname: mine\n")
+    arguments = [*SMALL, "system=file", "system.path=mine.yaml", "+system.topology.chips_x=2", "output=run"]
+    code, _, err = call(monkeypatch, capsys, *arguments, "budget.evaluations=100")
+    assert code == 0, err
+    assert "of 256 cores of mine" in err
+
+
+GRAPH = """
+defaults: [loihi2, _self_]
+name: two_rings
+topology:
+  type: graph
+  routers: 8
+  cores_per_router: 4
+  links: [[0, 1], [1, 2], [2, 3], [3, 0], [4, 5], [5, 6], [6, 7], [7, 4], [3, 4], [0, 5, mesh_y]]
+  chips: [0, 0, 0, 0, 1, 1, 1, 1]
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cores"),
+    [
+        (["system=torus", "system.topology.width=4", "system.topology.height=4"], "of 16 cores of torus"),
+        (["system=tree", "system.topology.depth=3"], "of 32 cores of tree"),
+        (["system=file", "system.path=graph.yaml"], "of 32 cores of two_rings"),
+    ],
+)
+def test_systems_that_are_no_mesh_run_and_are_scored_again(arguments, cores, here, monkeypatch, capsys):
+    (here / "graph.yaml").write_text(GRAPH)
+    code, _, err = call(monkeypatch, capsys, *SMALL, *arguments, "budget.evaluations=200", "output=run", draw=True)
+    assert code == 0, err
+    assert cores in err
+    assert (here / "run" / "mesh_knee.png").exists()
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run", "output=again")
+    assert code == 0, err
+    assert load_table(here / "again" / "front.csv")
+
+
+def test_a_second_process_is_kept_out_of_a_folder_at_work(here):
+    arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=8000", "output=run"]
+    first = start(*arguments, cwd=here, program=("-c", WITH_CHECKPOINTS))
+    while not (here / "run" / "checkpoint.pkl").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    code, _, err = finish(start(*arguments, cwd=here))
+    assert code == 2
+    assert "another process is at work in it" in err
+    assert finish(first)[0] == 0
+    assert {p.name for p in here.iterdir()} == {"run"}
+
+
+def test_sigterm_saves_like_ctrl_c(here):
+    process = start(*SMALL, "budget.evaluations=100000", "output=run", cwd=here)
+    while not (here / "run" / "checkpoint.pkl").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = finish(process)
+    assert code == 130, err
+    assert (here / "run" / "front.csv").exists()
+
+
+def test_a_sample_is_measured_and_the_system_calibrated(here, monkeypatch, capsys):
+    small = [*SMALL, "system.topology.width=4", "system.topology.height=2"]
+    code, out, err = call(monkeypatch, capsys, "task=sample", *small, "mappings=24", "output=sample")
+    assert code == 0, err
+    assert "24 mappings of small" in out
+    table = load_table(here / "sample" / "sample.csv")
+    slower = [str(1.5 * float(value)) for value in table["latency_s"]]
+    lines = ["mapping_id,latency_s", *map(",".join, zip(table["mapping_id"], slower, strict=True))]
+    (here / "measured.csv").write_text("\n".join(lines))
+    arguments = ["task=calibrate", "run=sample", "measurements=measured.csv", "output=fit"]
+    code, out, err = call(monkeypatch, capsys, *arguments)
+    assert code == 0, err
+    assert "latency_s of held-out mappings is off by 0.0% (median) and at most 0.0%; before by 33.3% and 33.3%" in out
+    for name in ("constants.csv", "predictions.csv", "predicted.pdf", "predicted.png", "summary.json"):
+        assert (here / "fit" / name).exists()
+    constants = load_table(here / "fit" / "constants.csv")
+    rows = list(zip(*(constants[key] for key in ("name", "preset", "value", "status")), strict=True))
+    fitted = [(name, float(value) / float(preset)) for name, preset, value, status in rows if status == "fitted"]
+    assert fitted
+    for name, ratio in fitted:
+        assert ratio == pytest.approx(1 / 1.5 if name.startswith("bandwidth") else 1.5, rel=1e-3), name
+    # The system that comes out is one to search on.
+    again = ["system=file", "system.path=fit/calibrated.yaml", *SMALL, "budget.evaluations=100", "output=run"]
+    assert call(monkeypatch, capsys, *again)[0] == 0
+    code, _, err = call(monkeypatch, capsys, *arguments)
+    assert (code, "overwrite=true" in err) == (2, True)
+    (here / "measured.csv").write_text("mapping_id,latency_s\nnone,1e-6\n")
+    code, _, err = call(monkeypatch, capsys, *arguments[:-1], "output=other")
+    assert (code, "line 2: no mapping 'none'" in err, (here / "other").exists()) == (2, True, False)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"config": null}', '{"config": {}}', "{"])
+def test_evaluate_refuses_a_broken_run_folder(content, here, monkeypatch, capsys):
+    (here / "run").mkdir()
+    (here / "run" / "provenance.json").write_text(content)
+    code, _, err = call(monkeypatch, capsys, "task=evaluate", "run=run")
+    assert code == 2
+    assert "provenance.json" in err
+    assert "Traceback" not in err
+
+
+def test_a_net_file_says_what_activity_is_assumed(here, monkeypatch, capsys):
+    with h5py.File(here / "mine.net", "w") as file:
+        layer = file.create_group("layer/0")
+        layer["type"] = np.array([b"dense"])
+        layer["weight"] = np.ones((30, 40), dtype=np.float32)
+        layer["neuron/type"] = b"LIF"
+    arguments = ["network=file", "network.path=mine.net", "budget.evaluations=100"]
+    assert "a mean of 0.2 per neuron is assumed" in call(monkeypatch, capsys, *arguments, "output=a")[2]
+    assert "is assumed" not in call(monkeypatch, capsys, *arguments, "network.activity=0.1", "output=b")[2]
+
+
+def test_placements_are_exported_for_lava(here, monkeypatch, capsys):
+    code, _, err = call(monkeypatch, capsys, *SMALL, "budget.evaluations=200", "output=run")
+    assert code == 0, err
+    code, out, err = call(monkeypatch, capsys, "task=export", "run=run", "output=placements")
+    assert code == 0, err
+    mappings = {m["id"]: m for m in json.loads((here / "run" / "mappings.json").read_text())["mappings"]}
+    assert f"{len(mappings)} placement files" in out
+    written = json.loads((here / "placements" / "placement_m000.json").read_text())
+    assert [x["kind"] for x in written["layers"]] == ["input", "lif", "lif"]
+    assert [core for x in written["layers"] for _, core in x["cores"]] == mappings["m000"]["core_of_slice"]
+    assert written["layers"][-1]["neurons"][-1][1] == 64
+    assert nm.load_mappings(here / "placements" / "mappings.json")[0]["m000"].core_of_slice == tuple(
+        mappings["m000"]["core_of_slice"]
+    )
+    network, system = (
+        nm.load_network(here / "placements" / "network.npz"),
+        nm.load_system(here / "placements/system.yaml"),
+    )
+    assert (network.digest, system.digest) == (written["network"], written["system"])
+    read = read_placement(here / "placements" / "placement_m000.json")
+    assert list(read) == [x["process"] for x in written["layers"][1:]]
+    code, _, err = call(monkeypatch, capsys, "task=export", "run=run", "output=placements")
+    assert (code, "holds a finished run" in err) == (2, True)
