@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import neuromap_moo as nm
 from neuromap_moo.boards.noise import ASSUMED_SCATTER, estimates
 from neuromap_moo.boards.store import Attempt
-from neuromap_moo.evolution.resampling import MOST_ATTEMPTS, confirm, settle, undecided
+from neuromap_moo.evolution.resampling import MOST_ATTEMPTS, confirm, resolve_ties, undecided
 
 
 def attempt(number, mapping, values, board="a", at_s=None, status="done"):
@@ -208,11 +208,11 @@ def test_settling_measures_what_is_undecided_and_no_more_than_allowed(scattering
     problem = scattering(0.2)
     X = problem.encoding.random(30, np.random.default_rng(0))
     problem.evaluator.evaluate(problem.encoding.decode(X))
-    assert settle(problem, X, 4) == 4
+    assert resolve_ties(problem, X, 4) == 4
     assert sum(len(v) for v in problem.evaluator.values.values()) == len(problem.evaluator.values) + 4
     exact = scattering(0.0)
     exact.evaluator.evaluate(exact.encoding.decode(X))
-    assert settle(exact, X, 4) == 0
+    assert resolve_ties(exact, X, 4) == 0
 
 
 def test_the_front_is_confirmed(scattering):
