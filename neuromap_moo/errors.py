@@ -8,6 +8,11 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+
+class DeviceError(RuntimeError):
+    """No board is left that measures; what was measured is in the store."""
+
+
 MOST_LISTED = 30  # known words that an error still lists
 
 

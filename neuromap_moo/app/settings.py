@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from neuromap_moo.app.messages import TASKS
 from neuromap_moo.errors import InputError, did_you_mean, whole_number
-from neuromap_moo.evolution.generation import Budget
+from neuromap_moo.evolution.budget import Budget
 from neuromap_moo.generators.architectures import convolutional, reservoir, transformer
 from neuromap_moo.generators.mlp import sparse_mlp
 from neuromap_moo.models.metrics import check_objectives
@@ -37,7 +38,6 @@ NETWORKS = {
     ),
 }
 
-TASKS = ("optimize", "evaluate", "sample", "calibrate", "profile", "measurements", "export")
 FORMATS = ("csv", "parquet")
 
 #: Keys that are a path or null; those that only some tasks use.
@@ -61,6 +61,8 @@ class Settings:
     output: str | None
     overwrite: bool
     keep_evaluations: bool
+    figures: bool
+    report: bool
     robustness_samples: int
     run: str | None
     mappings: int
@@ -84,7 +86,7 @@ class Settings:
                 raise InputError(f"{key}: missing; expected the key of conf/config.yaml, leave out '~{key}'")
         for key in ("budget", "network", "system", "evaluator", "algorithm"):
             expect(key, config[key], Mapping, "a group of keys")
-        for key in ("overwrite", "keep_evaluations"):
+        for key in ("overwrite", "keep_evaluations", "figures", "report"):
             expect(key, config[key], bool, "true or false")
         for key in PATHS:
             if config[key] is not None:

@@ -15,10 +15,6 @@ METRICS = ("latency_s", "energy_j")  #: what a board may measure; the first it m
 LONGEST_LINE = 2**24  # bytes of an answer
 
 
-class DeviceError(RuntimeError):
-    """No board is left that measures; what was measured is in the store."""
-
-
 class FailureError(Exception):
     """An attempt that failed: its status in the store, what was said, and what becomes of the board."""
 

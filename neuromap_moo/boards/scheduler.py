@@ -15,8 +15,9 @@ from typing import Any
 
 from neuromap_moo.boards import store as status
 from neuromap_moo.boards.process import GOODBYE_S, POLL_S, BoardProcess
-from neuromap_moo.boards.protocol import DeviceError, FailureError
+from neuromap_moo.boards.protocol import FailureError
 from neuromap_moo.boards.store import Store
+from neuromap_moo.errors import DeviceError
 from neuromap_moo.mapping.mapping import Mapping
 
 MOST_FAILURES = 3  #: of a mapping, before it counts as infeasible

@@ -12,11 +12,12 @@ from typing import Any
 import cloudpickle
 
 from neuromap_moo.errors import InputError
-from neuromap_moo.evolution.generation import Budget, SearchState
+from neuromap_moo.evolution.budget import Budget
+from neuromap_moo.evolution.generation import SearchState
 from neuromap_moo.files import whole_file
 from neuromap_moo.problem.problem import MappingProblem
 
-CHECKPOINT_SCHEMA = 2
+CHECKPOINT_SCHEMA = 3
 
 
 def fingerprint_of(

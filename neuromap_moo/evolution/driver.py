@@ -18,22 +18,15 @@ from neuromap_moo.annealing.space import Scalarisation
 from neuromap_moo.arrays import FloatArray
 from neuromap_moo.errors import whole_number
 from neuromap_moo.evolution.algorithms import make_algorithm
+from neuromap_moo.evolution.budget import Budget
 from neuromap_moo.evolution.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
-from neuromap_moo.evolution.generation import (
-    Budget,
-    SearchState,
-    new_state,
-    search_generation,
-    take_front,
-    variation_of,
-)
+from neuromap_moo.evolution.generation import SearchState, new_state, search_generation, take_front, variation_of
 from neuromap_moo.evolution.guided import GuidedSearch
 from neuromap_moo.evolution.moves import MOVES, cross_blocks, cross_layers, mutate
 from neuromap_moo.evolution.operators import DRAWN
 from neuromap_moo.evolution.resampling import confirm
-from neuromap_moo.mapping.mapping import Mapping
-from neuromap_moo.models.evaluator import MeasuringEvaluator
-from neuromap_moo.models.metrics import MAXIMISED
+from neuromap_moo.mapping.mapping import Mapping, MappingBatch
+from neuromap_moo.models.metrics import MAXIMISED, Metrics, columns_of
 from neuromap_moo.problem.problem import NOTHING_YET, MappingProblem
 
 CHECKPOINT_SECONDS = 2.0
@@ -41,7 +34,7 @@ CHECKPOINT_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found; mappings are sorted by the first objective, then the next.
+    """What a search found: n mappings, sorted by the first objective, then the next, and their metrics (n,) each.
 
     `history` (generations, columns) has the columns of `history_columns`: evaluations, seconds, hypervolume, the best
     value of each objective, incremental moves made by local search, and the share of each operator.
@@ -51,6 +44,8 @@ class SearchResult:
     """
 
     mappings: tuple[Mapping, ...]
+    batch: MappingBatch  #: the same mappings as arrays
+    metrics: Metrics
     history: FloatArray
     history_columns: tuple[str, ...]
     evaluations: int
@@ -91,12 +86,12 @@ def search_mappings(
             problem.reference_point = state.reference_point
     else:
         state = new_state(problem, make_algorithm(algorithm, problem, options), seed)
-    measures = isinstance(problem.evaluator, MeasuringEvaluator)
-    if isinstance(problem.evaluator, MeasuringEvaluator) and should_stop is not None:
-        problem.evaluator.should_stop = should_stop
+    measures = problem.measuring is not None
+    if problem.measuring is not None and should_stop is not None:
+        problem.measuring.should_stop = should_stop
     if measures and checkpoint is not None and not checkpoint.exists():
         save_checkpoint(checkpoint, state, fingerprint)  # the first generation may be broken off
-    _warm_up(problem)
+    warm_up(problem)
     started = time.perf_counter() - state.seconds
     last_checkpoint = float("-inf")
     while not state.ended:
@@ -130,7 +125,7 @@ def search_mappings(
     return _result(problem, state, keep_evaluations)
 
 
-def _warm_up(problem: MappingProblem) -> None:
+def warm_up(problem: MappingProblem) -> None:
     """Run every compiled operator once, so that a search's clock does not count compilation."""
     rng = np.random.default_rng(0)
     problem.normalised(np.ones((1, problem.n_obj)))
@@ -165,7 +160,11 @@ def _extras(problem: MappingProblem, algorithm: Algorithm) -> dict[str, float]:
 
 def _result(problem: MappingProblem, state: SearchState, keep_evaluations: bool) -> SearchResult:
     order = np.lexsort(state.archive_F.T[::-1])
-    mappings = problem.encoding.decode(state.archive_X[order]).unstack()
+    batch = problem.encoding.decode(state.archive_X[order])
+    if state.archive_metrics is not None:
+        metrics = columns_of(state.archive_metrics[order])
+    else:
+        metrics = problem.evaluator.evaluate(batch)  # as estimated by now
     evaluated = None
     if keep_evaluations:
         k, cores, F = (np.concatenate(parts) for parts in zip(*state.kept, strict=True))
@@ -173,5 +172,13 @@ def _result(problem: MappingProblem, state: SearchState, keep_evaluations: bool)
     columns = ("evaluations", "seconds", "hypervolume", *(f"best_{name}" for name in problem.objectives))
     columns += tuple(_extras(problem, state.algorithm))
     return SearchResult(
-        tuple(mappings), np.array(state.history), columns, state.evaluations, state.seconds, state.ended, evaluated
+        mappings=tuple(batch.unstack()),
+        batch=batch,
+        metrics=metrics,
+        history=np.array(state.history),
+        history_columns=columns,
+        evaluations=state.evaluations,
+        seconds=state.seconds,
+        ended=state.ended,
+        evaluated=evaluated,
     )

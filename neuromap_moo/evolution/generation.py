@@ -12,30 +12,12 @@ from pymoo.core.algorithm import Algorithm
 from pymoo.core.termination import NoTermination
 
 from neuromap_moo.arrays import BoolArray, FloatArray, IntArray
-from neuromap_moo.errors import InputError, finite_number, whole_number
+from neuromap_moo.errors import InputError
 from neuromap_moo.evolution.operators import DRAWN, NOBODY, MappingMutation, Variation
 from neuromap_moo.evolution.resampling import AGAIN_SHARE, estimated_objectives, resolve_ties
 from neuromap_moo.mapping.encoding import Genomes
 from neuromap_moo.models.evaluator import MeasuringEvaluator
-from neuromap_moo.problem.problem import MappingProblem
-
-
-@dataclass(frozen=True)
-class Budget:
-    """When a search ends: at this many evaluations, after this many seconds, or whichever comes first."""
-
-    evaluations: int | None = 20_000
-    seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if self.evaluations is not None:
-            whole_number("budget.evaluations", self.evaluations, 1)
-        if self.seconds is not None:
-            finite_number("budget.seconds", self.seconds, unit="s", above=True)
-        if self.evaluations is None and self.seconds is None:
-            raise InputError("budget: expected evaluations or seconds, got null for both; set one of them")
-
+from neuromap_moo.problem.problem import METRICS, MappingProblem
 
 #: Objectives are compared at this many significant digits: mirrored placements differ by rounding alone, and must
 #: neither dominate each other nor fill the front.
@@ -49,14 +31,16 @@ FAILED = 10.0
 class SearchState:
     """Everything a search needs to go on: what is written to the checkpoint.
 
-    The archive holds genotypes (n, V), their minimised objectives (n, m) and which crossover and mutation made them
-    (n, 2). `history` has one row per generation and the columns of SearchResult.history_columns.
+    The archive holds genotypes (n, V), their minimised objectives (n, m), all their metrics as rows (n,), none of them
+    where they are measured, and which crossover and mutation made them (n, 2). `history` has one row per generation and
+    the columns of SearchResult.history_columns.
     """
 
     algorithm: Algorithm
     archive_X: Genomes
     archive_F: FloatArray
     archive_made_by: IntArray
+    archive_metrics: NDArray[np.void] | None = None
     evaluations: int = 0
     seconds: float = 0.0
     history: list[tuple[float, ...]] = field(default_factory=list)
@@ -98,8 +82,8 @@ def search_generation(
     labels = np.array([[member.data.get(kind, NOBODY) for kind in DRAWN] for member in asked])
     state.evaluations += len(X)
     whole = True
-    if isinstance(problem.evaluator, MeasuringEvaluator):
-        F, whole = _take_measured(problem, state, X, labels, most_evaluations)
+    if problem.measuring is not None:
+        F, whole = _take_measured(problem, problem.measuring, state, X, labels, most_evaluations)
     else:
         if not np.isfinite(F).all():
             raise InputError(
@@ -111,6 +95,9 @@ def search_generation(
         state.archive_F = all_F[keep]
         state.archive_X = np.concatenate([state.archive_X, X])[keep]
         state.archive_made_by = np.concatenate([state.archive_made_by, labels])[keep]
+        rows = asked.get(METRICS)
+        all_rows = rows if state.archive_metrics is None else np.concatenate([state.archive_metrics, rows])
+        state.archive_metrics = all_rows[keep]
     if keep_evaluations:
         batch = problem.encoding.decode(X)
         placed = batch.core_of_slice[batch.core_of_slice >= 0]
@@ -128,6 +115,7 @@ def search_generation(
 
 def _take_measured(
     problem: MappingProblem,
+    evaluator: MeasuringEvaluator,
     state: SearchState,
     X: Genomes,
     labels: IntArray,
@@ -142,13 +130,13 @@ def _take_measured(
     worked = np.isfinite(estimated_objectives(problem, X)[0]).all(axis=1)
     state.measured_X = np.concatenate([state.measured_X, X[worked]])
     state.measured_made_by = np.concatenate([state.measured_made_by, labels[worked]])
-    stopped = problem.evaluator.should_stop()  # type: ignore[attr-defined]
+    stopped = evaluator.should_stop()
     if not stopped and worked.any():
         allowed = math.ceil(AGAIN_SHARE * len(X))
         if most_evaluations is not None:
             allowed = min(allowed, most_evaluations - state.evaluations)
         state.evaluations += resolve_ties(problem, state.measured_X, allowed)
-        stopped = problem.evaluator.should_stop()  # type: ignore[attr-defined]
+        stopped = evaluator.should_stop()
     if len(state.measured_X):
         take_front(problem, state)
     population = state.algorithm.pop

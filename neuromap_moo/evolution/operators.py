@@ -37,7 +37,7 @@ def operators(
     fewest cores to all, in order and on random cores, and random genotypes.
     """
     encode = problem.encoding.encode
-    balanced = problem.balanced
+    balanced = [b.mapping for b in problem.balanced]
     spread = np.unique(np.linspace(0, len(balanced) - 1, N_BALANCED_SEEDS).round().astype(int))
     seeds = encode([*baselines(problem).values(), *(balanced[i] for i in spread)])
     if first is not None:

@@ -24,7 +24,7 @@ def varied_mappings(problem: MappingProblem, n: int, rng: np.random.Generator) -
     the ways of PLACEMENTS. Fewer than n come back only where there hardly are as many.
     """
     e = problem.encoding
-    balanced = e.encode(problem.balanced)[:, : e.n_layers]
+    balanced = e.encode([b.mapping for b in problem.balanced])[:, : e.n_layers]
     n_balanced = -(-n // (2 * len(PLACEMENTS)))
     balanced = balanced[np.linspace(0, len(balanced) - 1, n_balanced).round().astype(int)]
     made: dict[Mapping, str] = {}

@@ -113,3 +113,16 @@ def minimised(metrics: Metrics, objectives: tuple[str, ...]) -> FloatArray:
     """Objective values (n, m) to be minimised; maximised columns change their sign."""
     columns = [-metrics[name] if name in MAXIMISED else metrics[name] for name in objectives]
     return np.stack(columns, axis=1).astype(np.float64)
+
+
+def rows_of(metrics: Metrics) -> NDArray[np.void]:
+    """Return the metrics of n mappings as a structured array (n,), one row per mapping; see `columns_of`."""
+    rows = np.empty(len(metrics["latency_s"]), dtype=[(name, column.dtype) for name, column in metrics.items()])
+    for name, column in metrics.items():
+        rows[name] = column
+    return rows
+
+
+def columns_of(rows: NDArray[np.void]) -> Metrics:
+    """Return rows (n,) as columns (n,) by name; the inverse of `rows_of`."""
+    return {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}

@@ -17,42 +17,39 @@ from pymoo.core.problem import Problem
 from neuromap_moo.annealing.space import SearchSpace
 from neuromap_moo.arrays import BoolArray, FloatArray
 from neuromap_moo.errors import InputError
-from neuromap_moo.heuristics.rules import Baseline, balanced_partitions, constructive, vendor_orders
+from neuromap_moo.heuristics.rules import Baseline
 from neuromap_moo.mapping.check import check
 from neuromap_moo.mapping.encoding import Encoding
 from neuromap_moo.mapping.legality import Rules
 from neuromap_moo.mapping.mapping import Mapping, MappingBatch, stack
 from neuromap_moo.models.analytic import AnalyticEvaluator
 from neuromap_moo.models.evaluator import Evaluator, MeasuringEvaluator
-from neuromap_moo.models.metrics import Metrics, check_objectives, minimised
+from neuromap_moo.models.metrics import Metrics, check_objectives, minimised, rows_of
 from neuromap_moo.models.packet import PacketEvaluator
 from neuromap_moo.network.network import Network
 from neuromap_moo.partition.constraints import Constraints
 from neuromap_moo.partition.core_graph import CoreGraph
 from neuromap_moo.partition.fixed import partitioner_for
 from neuromap_moo.partition.partitioner import rows_that_fit
+from neuromap_moo.problem.baselines import balanced_baselines, named_baselines
 from neuromap_moo.problem.evaluators import evaluator_for
+from neuromap_moo.problem.reference import measured_rows, reference_point
 from neuromap_moo.system.system import System
 
-#: The reference point is this much worse than the vendor's default in every objective, and by MARGIN worse than every
-#: baseline.
-REFERENCE_FACTOR, MARGIN = 1.5, 1.1
-
-#: Properties of a problem that are another's on another system; its baselines stay, as mappings to begin with.
-OF_SYSTEM = ("space", "reference_point")
-
-#: Seed of the random layer orders among the baselines: they belong to the problem, not to a run.
-LAYER_ORDER_SEED = 0
-
+#: Key under which pymoo keeps the metrics of an individual.
+METRICS = "metrics"
 
 #: Why a search ends that is stopped while its evaluator measures the first mappings.
 NOTHING_YET = "stopped before the first mappings were all measured, so there are no results yet; measurements are kept"
+
+#: Properties of a problem that are another's on another system; its baselines stay, as mappings to begin with.
+OF_SYSTEM = ("space", "baseline_metrics", "reference_point")
 
 
 class MappingProblem(Problem):
     """Map a network (or a core graph, whose partition is fixed) onto a system.
 
-    Variables are the integers of `search/encoding.py`; objectives are metric columns, minimised (throughput_hz
+    Variables are the integers of `mapping/encoding.py`; objectives are metric columns, minimised (throughput_hz
     maximised). `constraints` are Constraints, a dict in their YAML form or the path of a YAML. Raises InputError at
     once when the network cannot fit the system, or not under the constraints. `evaluate` takes feasible genotypes and
     refuses others: foreign operators need the repair of `operators`.
@@ -101,6 +98,7 @@ class MappingProblem(Problem):
             )
         metrics = self.evaluator.evaluate(self.encoding.decode(genomes))
         out["F"] = minimised(metrics, self.objectives)
+        out[METRICS] = rows_of(metrics)  # stays with each individual, so that nothing is evaluated twice
 
     def evaluate_mappings(self, mappings: Sequence[Mapping]) -> Metrics:
         """Return every metric column of n mappings, (n,) each; raises InputError for one that breaks a rule."""
@@ -143,95 +141,42 @@ class MappingProblem(Problem):
         """All that moves through the mappings need."""
         return SearchSpace.for_problem(self.encoding, self.partitioner, self.system, self.objectives)
 
+    @property
+    def measuring(self) -> MeasuringEvaluator | None:
+        """The evaluator where it measures, None where it computes."""
+        return self.evaluator if isinstance(self.evaluator, MeasuringEvaluator) else None
+
     @cached_property
-    def balanced(self) -> list[Mapping]:
+    def balanced(self) -> list[Baseline]:
         """Balanced mappings from fewest cores to all, which give baselines and starting points."""
-        return [b.mapping for b in self._balanced]
-
-    @cached_property
-    def _balanced(self) -> list[Baseline]:
-        made = balanced_partitions(self.partitioner, self.system)
-        repaired = [self._repaired(Baseline(mapping)) for mapping in made]
-        return repaired if self.rules is None else list({b.mapping: b for b in repaired}.values())
-
-    def _repaired(self, baseline: Baseline) -> Baseline:
-        """Return a baseline that keeps to the constraints; its note says what had to change."""
-        if self.rules is None:
-            return baseline
-        mapping, note = self.rules.repaired(baseline.mapping)
-        return Baseline(mapping, "; ".join(part for part in (baseline.note, note) if part))
+        return balanced_baselines(self.partitioner, self.system, self.rules)
 
     @cached_property
     def named_baselines(self) -> dict[str, Baseline]:
-        """Baselines with their notes.
-
-        Of the balanced partitions the best in each objective is taken, of the vendor's random layer orders the ones of
-        least, median and most cost: ranked by the first objective, then the next; the median of ten is the fifth.
-        """
-        made = constructive(self.partitioner, self.system)
-        named = {name: self._repaired(baseline) for name, baseline in made.items()}
-        balanced = self.balanced
-        F = self._judged(balanced)
-        for i, name in enumerate(self.objectives):
-            best = self._balanced[int(F[:, i].argmin())]
-            text = f"best {name} of {len(balanced)} balanced mappings"
-            named[f"balanced_{name}"] = Baseline(best.mapping, f"{text}; {best.note}" if best.note else text)
-        drawn = vendor_orders(self.partitioner, self.system, np.random.default_rng(LAYER_ORDER_SEED))
-        cut_note = made["vendor_default"].note
-        orders = [self._repaired(Baseline(mapping, cut_note)) for mapping in drawn]
-        F = self._judged([b.mapping for b in orders])
-        rank = np.lexsort(F.T[::-1])
-        for which, place in (("min", 0), ("median", (len(rank) - 1) // 2), ("max", len(rank) - 1)):
-            text = f"{which} {self.objectives[0]} of {len(rank)} random layer orders"
-            mapping, note = orders[rank[place]]
-            named[f"vendor_order_{which}"] = Baseline(mapping, f"{text}; {note}" if note else text)
-        return named
+        """Baselines by name with their notes; see `problem/baselines.py`."""
+        return named_baselines(self.partitioner, self.system, self.rules, self.objectives, self.balanced, self._judged)
 
     def _judged(self, mappings: Sequence[Mapping]) -> FloatArray:
         """Minimised objectives (n, m) by which baselines are chosen: the model's where others cost measurements."""
-        if isinstance(self.evaluator, MeasuringEvaluator):
-            metrics = AnalyticEvaluator(self.partitioner, self.system).evaluate(stack(mappings))
-            return minimised(metrics, self.objectives)
-        return minimised(self.evaluate_mappings(mappings), self.objectives)
+        if self.measuring is None:
+            return minimised(self.evaluate_mappings(mappings), self.objectives)
+        metrics = AnalyticEvaluator(self.partitioner, self.system).evaluate(stack(mappings))
+        return minimised(metrics, self.objectives)
+
+    @cached_property
+    def baseline_metrics(self) -> Metrics:
+        """Every metric column of the baselines, (n,) each; of an evaluator that measures, as they were at first."""
+        return self.evaluate_mappings([b.mapping for b in self.named_baselines.values()])
 
     @cached_property
     def reference_point(self) -> FloatArray:
-        """(m,) minimised objectives: vendor_default made worse by REFERENCE_FACTOR, or the worst baseline by MARGIN.
-
-        The worse of the two, so that every baseline, from fewest cores to all, lies within. Where it is 0, 1.
-        """
-        named = self.named_baselines
-        F = minimised(self.evaluate_mappings([b.mapping for b in named.values()]), self.objectives)
-        if isinstance(self.evaluator, MeasuringEvaluator):
-            F = self._measured_baselines(F)
-        if not np.isfinite(F).all():
-            raise InputError(
-                f"objectives {list(self.objectives)}: baselines have {F.max(axis=0)}; an objective without a finite "
-                "value cannot be searched (are all costs of the system zero?)"
-            )
-        worse = [
-            np.where(value > 0, value * by, value / by)
-            for value, by in ((F[0], REFERENCE_FACTOR), (F.max(axis=0), MARGIN))
-        ]
-        point = np.maximum(*worse)
-        return np.where(point != 0, point, 1.0)
-
-    def _measured_baselines(self, F: FloatArray) -> FloatArray:
-        """Return the rows of baselines that could be measured; the first is vendor_default's."""
-        if self.evaluator.should_stop():  # type: ignore[attr-defined]
-            raise KeyboardInterrupt(NOTHING_YET)
-        unmeasured = [name for name, x in zip(self.objectives, F.T, strict=True) if not np.isfinite(x).any()]
-        if unmeasured and len(unmeasured) < self.n_obj:
-            raise InputError(
-                f"objectives {list(self.objectives)}: no board measures {', '.join(unmeasured)}; leave it out, as in "
-                "objectives=[latency_s,cores_used]"
-            )
-        if not np.isfinite(F[0]).all():
-            raise InputError(
-                f"objectives {list(self.objectives)}: vendor_default could not be measured; all is compared with it, "
-                "look into the workers' logs and task=measurements"
-            )
-        return F[np.isfinite(F).all(axis=1)]
+        """(m,) minimised objectives; see `problem/reference.py`."""
+        F = minimised(self.baseline_metrics, self.objectives)
+        if self.measuring is not None:
+            if self.measuring.should_stop():
+                raise KeyboardInterrupt(NOTHING_YET)
+            F = measured_rows(self.objectives, F)
+        return reference_point(self.objectives, F)
 
     def normalised(self, F: FloatArray) -> FloatArray:
         """Objectives (n, m) in units of the reference point: it becomes (1, ..., 1); a minimised zero stays 0."""

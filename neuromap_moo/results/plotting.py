@@ -353,6 +353,16 @@ def chosen_mappings(run: Run) -> dict[str, Mapping]:
     }
 
 
+def write_pictures(run: Run, folder: Path) -> None:
+    """Write pareto, convergence, operators and mesh_* as PDF and PNG."""
+    save_figure(pareto_figure(run.front, run.baselines), folder, "pareto")
+    save_figure(convergence_figure(run), folder, "convergence")
+    if run.adapts_operators:
+        save_figure(operators_figure(run), folder, "operators")
+    for name, mapping in chosen_mappings(run).items():
+        save_figure(mesh_figure(run.problem, mapping, name), folder, f"mesh_{name}")
+
+
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure as PDF and PNG, each whole or not at all."""
     with _style():

@@ -1,4 +1,4 @@
-"""The pictures and the one self-contained page of a run folder."""
+"""The one self-contained page of a run folder."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.ticker import EngFormatter
-
 from neuromap_moo.files import whole_file
-from neuromap_moo.models.metrics import COLUMNS, INTERVALS, MAXIMISED
-from neuromap_moo.results import plotting
+from neuromap_moo.models.metrics import INTERVALS
+from neuromap_moo.results.folder import CHOSEN
 from neuromap_moo.results.front import Front
-from neuromap_moo.results.run import ROBUST, ROBUSTNESS, Run, robust_mappings
-
-#: Columns of the tables on the page and on the screen, after the objectives.
-SHOWN = ("latency_s", "energy_j", "throughput_hz", "bottleneck", "cores_used", "chips_used", "message_hops")
+from neuromap_moo.results.run import Run
+from neuromap_moo.results.text import cell, columns_shown, headline
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -38,37 +34,24 @@ tr.knee td {{ font-weight: 600; }} p.small {{ color: #555; font-size: 13px; }}
 """
 
 
-def write_pictures(run: Run, folder: Path) -> None:
-    """Write pareto, convergence, operators and mesh_* as PDF and PNG."""
-    plotting.save_figure(plotting.pareto_figure(run.front, run.baselines), folder, "pareto")
-    plotting.save_figure(plotting.convergence_figure(run), folder, "convergence")
-    if run.adapts_operators:
-        plotting.save_figure(plotting.operators_figure(run), folder, "operators")
-    for name, mapping in plotting.chosen_mappings(run).items():
-        plotting.save_figure(plotting.mesh_figure(run.problem, mapping, name), folder, f"mesh_{name}")
-
-
 def write_report(run: Run, folder: Path) -> None:
-    """Write report.html from the run and the PNG files beside it."""
-    chosen = plotting.chosen_mappings(run)
-    pictures = {name: _picture(folder / f"mesh_{name}.png", f"mapping {name}") for name in chosen}
-    body = "\n".join(
-        [
-            "<h2>Front</h2>",
-            _picture(folder / "pareto.png", "objectives of the front and the baselines"),
-            _front_table(run.front, "mapping_id"),
-            "<h2>Baselines</h2>",
-            _front_table(run.baselines, "name"),
-            "<h2>Mappings on the chip</h2>",
-            "<p>Squares are cores, numbered and shaded by layer; arrows are links between routers, the busiest in "
-            "red.</p>",
-            *pictures.values(),
-            "<h2>Convergence</h2>",
-            _picture(folder / "convergence.png", "hypervolume over evaluations"),
-            *([_picture(folder / "operators.png", "shares of the operators")] if run.adapts_operators else []),
-            *(_measurements(run.measurements) if run.measurements else []),
-        ]
+    """Write report.html from the run and those of its pictures that lie beside it as PNG."""
+    legend = (
+        "<p>Squares are cores, numbered and shaded by layer; arrows are links between routers, the busiest in red.</p>"
     )
+    meshes = _pictures(folder, {f"mesh_{name}": f"mapping {name}" for name in CHOSEN})
+    curves = {"convergence": "hypervolume over evaluations", "operators": "shares of the operators"}
+    sections = {
+        "Front": [
+            *_pictures(folder, {"pareto": "objectives of the front and the baselines"}),
+            _front_table(run.front, "mapping_id"),
+        ],
+        "Baselines": [_front_table(run.baselines, "name")],
+        "Mappings on the chip": [legend, *meshes] if meshes else [],
+        "Convergence": _pictures(folder, curves),
+        "Measurements": _measurements(run.measurements) if run.measurements else [],
+    }
+    body = "\n".join(part for title, parts in sections.items() if parts for part in (f"<h2>{title}</h2>", *parts))
     versions = run.provenance.get("versions", {})
     footer = (
         f"network {run.problem.network.digest[:12]}, system {run.problem.system.name} "
@@ -83,55 +66,6 @@ def write_report(run: Run, folder: Path) -> None:
     )
     with whole_file(folder / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
-
-
-def headline(run: Run) -> list[str]:
-    """Say in a few plain lines what the run found."""
-    lines = [
-        f"{len(run.front)} non-dominated mappings from {run.evaluations} evaluations by {run.algorithm} in "
-        f"{run.seconds:.1f} s; hypervolume {run.hypervolume:.4f}."
-    ]
-    for name, gain in run.summary()["best"].items():
-        unit = EngFormatter(COLUMNS[name] or "", 3)
-        text = f"Best {name}: {unit(gain['best'])}"
-        for base, value in (
-            ("vendor_default", gain["reduction_vs_vendor_default"]),
-            (f"the best baseline, {gain['best_baseline']}", gain["reduction_vs_best_baseline"]),
-        ):
-            if value is not None and abs(value) < 5e-4:
-                text += f", equal to {base}"
-            elif value is not None:
-                text += f", {abs(value):.1%} {_direction(name, value)} {base}"
-        lines.append(text + ".")
-    if ROBUSTNESS in run.front.table:
-        n = robust_mappings(run.front)
-        lines.append(
-            f"{n} of {len(run.front)} mappings stay non-dominated on {ROBUST:.0%} or more of the systems drawn from "
-            "the brackets of the constants."
-        )
-    return lines
-
-
-def columns_shown(objectives: tuple[str, ...]) -> list[str]:
-    """Objectives first, then the other columns worth a look."""
-    return [*objectives, *(c for c in SHOWN if c not in objectives)]
-
-
-def cell(column: str, value: Any) -> str:
-    """Write one value of a metric column for people: with its unit and an SI prefix."""
-    unit = COLUMNS[column]
-    if unit is None:
-        return str(value)
-    if unit == "" and float(value).is_integer() and abs(value) < 1e5:
-        return str(int(value))
-    if not math.isfinite(value):
-        return f"{value} {unit}".strip()
-    return EngFormatter(unit, 3)(float(value)).strip()
-
-
-def _direction(name: str, gain: float) -> str:
-    more = (gain > 0) == (name in MAXIMISED)
-    return "above" if more else "below"
 
 
 def _front_table(front: Front, id_column: str) -> str:
@@ -180,9 +114,15 @@ def _measurements(found: Mapping[str, Any]) -> list[str]:
         spent = [f"{board[key]:.1f} s" for key in ("seconds_measuring", "seconds_lost")]
         drift = (drift or "none") + (", corrected" if board["drift_corrected"] else "")
         rows.append([name, *counts, *spent, drift, f"left alone: {note}" if note else ""])
-    return ["<h2>Measurements</h2>", f"<p>{html.escape(lead)}</p>", _html_table(head, rows)]
+    return [f"<p>{html.escape(lead)}</p>", _html_table(head, rows)]
 
 
-def _picture(path: Path, text: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<p><img alt="{html.escape(text)}" src="data:image/png;base64,{data}"></p>'
+def _pictures(folder: Path, described: Mapping[str, str]) -> list[str]:
+    """Return the pictures of a folder that are there, by name and what they show, as parts of the page."""
+    parts = []
+    for name, text in described.items():
+        path = folder / f"{name}.png"
+        if path.exists():
+            data = base64.b64encode(path.read_bytes()).decode()
+            parts.append(f'<p><img alt="{html.escape(text)}" src="data:image/png;base64,{data}"></p>')
+    return parts

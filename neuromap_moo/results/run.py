@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo.arrays import FloatArray
+from neuromap_moo.evolution.budget import Budget
 from neuromap_moo.evolution.driver import search_mappings
-from neuromap_moo.evolution.generation import Budget, SearchState
+from neuromap_moo.evolution.generation import SearchState
 from neuromap_moo.evolution.robust import robustness
-from neuromap_moo.mapping.mapping import Mapping, stack
-from neuromap_moo.models.evaluator import MeasuringEvaluator
+from neuromap_moo.mapping.mapping import Mapping, MappingBatch
 from neuromap_moo.models.metrics import MAXIMISED, minimised
 from neuromap_moo.problem.problem import MappingProblem
 from neuromap_moo.results.front import Front, reductions
@@ -141,12 +141,13 @@ def search(
         on_generation=on_generation,
         should_stop=should_stop,
     )
+    front = Front(numbered(len(result.mappings)), result.mappings, result.metrics, problem.objectives)
     return Run(
         name=name,
         problem=problem,
         algorithm=algorithm,
         seed=seed,
-        front=with_robustness(problem, front_of(problem, result.mappings), robustness_samples, seed),
+        front=with_robustness(problem, front, result.batch, robustness_samples, seed),
         baselines=baselines_of(problem),
         history=result.history,
         history_columns=result.history_columns,
@@ -154,23 +155,25 @@ def search(
         seconds=result.seconds,
         ended=result.ended,
         evaluated=result.evaluated,
-        measurements=problem.evaluator.summary() if isinstance(problem.evaluator, MeasuringEvaluator) else {},
+        measurements={} if problem.measuring is None else problem.measuring.summary(),
     )
 
 
 def front_of(problem: MappingProblem, mappings: tuple[Mapping, ...], ids: tuple[str, ...] = ()) -> Front:
     """Evaluate the mappings of a front for every column; without `ids` they are numbered in their order."""
-    ids = ids or tuple(f"m{i:03d}" for i in range(len(mappings)))
-    return Front(ids, mappings, problem.evaluate_mappings(mappings), problem.objectives)
+    return Front(ids or numbered(len(mappings)), mappings, problem.evaluate_mappings(mappings), problem.objectives)
 
 
-def with_robustness(problem: MappingProblem, front: Front, n_samples: int, seed: int) -> Front:
-    """Return the front with a column `robustness`, unless there are no samples."""
-    if n_samples == 0 or isinstance(
-        problem.evaluator, MeasuringEvaluator
-    ):  # the model's constants then are not what is known
+def numbered(n: int) -> tuple[str, ...]:
+    """Return the ids of the n mappings of a front."""
+    return tuple(f"m{i:03d}" for i in range(n))
+
+
+def with_robustness(problem: MappingProblem, front: Front, batch: MappingBatch, n_samples: int, seed: int) -> Front:
+    """Return the front, whose mappings are those of `batch`, with a column `robustness`; as it is without samples."""
+    if n_samples == 0 or problem.measuring is not None:  # the model's constants then are not what is known
         return front
-    share = robustness(problem, stack(front.mappings), n_samples, np.random.default_rng(seed))
+    share = robustness(problem, batch, n_samples, np.random.default_rng(seed))
     return replace(front, table={**front.table, ROBUSTNESS: share})
 
 
@@ -184,7 +187,9 @@ def baselines_of(problem: MappingProblem) -> Front:
     named = problem.named_baselines
     mappings = tuple(b.mapping for b in named.values())
     notes = tuple(b.note for b in named.values())
-    return Front(tuple(named), mappings, problem.evaluate_mappings(mappings), problem.objectives, notes)
+    measured = problem.measuring is not None  # perhaps with more attempts by now
+    metrics = problem.evaluate_mappings(mappings) if measured else problem.baseline_metrics
+    return Front(tuple(named), mappings, metrics, problem.objectives, notes)
 
 
 def reference_point(problem: MappingProblem) -> dict[str, float]:

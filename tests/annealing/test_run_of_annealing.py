@@ -332,7 +332,7 @@ def archive(problem, rng, n=60):
 
 
 def pool_of(problem):
-    return problem.encoding.encode([*nm.baselines(problem).values(), *problem.balanced])
+    return problem.encoding.encode([*nm.baselines(problem).values(), *(b.mapping for b in problem.balanced)])
 
 
 def searcher(problem, rng, share=0.8, n=60):

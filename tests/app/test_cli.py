@@ -22,7 +22,8 @@ from test_readers import dense, write_net
 from test_simulator import cuba
 
 import neuromap_moo as nm
-from neuromap_moo.app import cli
+from neuromap_moo.app import tasks
+from neuromap_moo.app.cli import main
 from neuromap_moo.app.settings import build_system
 from neuromap_moo.evolution.algorithms import ALGORITHMS
 from neuromap_moo.files import config_folder
@@ -50,7 +51,7 @@ def call(monkeypatch, capsys, *arguments, draw=False):
         monkeypatch.setattr(plotting, "save_figure", undrawn)
     code = 0
     try:
-        cli.main()
+        main()
     except SystemExit as ended:
         code = ended.code
     captured = capsys.readouterr()
@@ -182,9 +183,12 @@ def bad_files(folder):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["algorithm=nsga4"], ["algorithm/nsga4", "nsga2 nsga3"]),
+        (["algorithm=nsga4"], ["algorithm: expected one of", "nsga2, nsga3", "got 'nsga4'; did you mean 'nsga"]),
         (["++algorithm.name=nsga4"], ["no 'nsga4'", "did you mean"]),
-        (["+experiment=mlp_c"], ["experiment/mlp_c", "mlp_a mlp_b"]),
+        (["+experiment=mlp_c"], ["experiment: expected one of", "mlp_a, mlp_b", "got 'mlp_c'"]),
+        (["network=net.onnx"], ["network=file network.path=net.onnx"]),
+        (["system=missing.yaml"], ["system=file system.path=missing.yaml"]),
+        (["figures=no thanks"], ["figures: expected true or false"]),
         (["objectives=[latency]"], ["'latency' is no numeric metric column", "did you mean 'latency_s'?"]),
         (["objectives=[bottleneck]"], ["'bottleneck' is no numeric"]),
         (["objectives=[]"], ["at least one metric column"]),
@@ -528,7 +532,7 @@ def test_bugs_end_with_code_1_and_a_traceback(here, monkeypatch, capsys):
     def broken(*arguments, **options):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(cli, "search", broken)
+    monkeypatch.setattr(tasks, "search", broken)
     code, _, err = call(monkeypatch, capsys, *SMALL)
     assert code == 1
     assert "ZeroDivisionError: a bug" in err
@@ -540,7 +544,9 @@ def test_help_shows_examples_and_groups(here, monkeypatch, capsys):
     for text in (
         "+experiment=mlp_b",
         "network=file network.path=",
-        "algorithm: agemoea2, annealing, es, guided, moead, nsga2, nsga3, random",
+        "algorithm   agemoea2, annealing, es, guided, moead, nsga2, nsga3, random",
+        "optimize      search the Pareto front",
+        "budget.evaluations=20000          null: no limit",
     ):
         assert text in out
 

@@ -20,12 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
-from neuromap_moo.boards.protocol import DeviceError, FailureError, checked_ready, checked_result
+from neuromap_moo.boards.protocol import FailureError, checked_ready, checked_result
 from neuromap_moo.boards.scheduler import MOST_FAILURES
 from neuromap_moo.boards.store import DONE, Store, key_of
 from neuromap_moo.boards.virtual_board import Options, VirtualBoard, planted, truth
 from neuromap_moo.calibration.measurements import load_measurements
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import DeviceError, InputError
 from neuromap_moo.mapping.mapping import stack
 from neuromap_moo.models.evaluator import MeasuringEvaluator
 from neuromap_moo.models.packet import PacketEvaluator

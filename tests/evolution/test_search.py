@@ -16,8 +16,9 @@ from scipy.spatial.distance import cdist
 
 import neuromap_moo as nm
 from neuromap_moo.evolution.algorithms import ALGORITHMS, make_algorithm, reference_directions
+from neuromap_moo.evolution.budget import Budget
 from neuromap_moo.evolution.driver import search_mappings
-from neuromap_moo.evolution.generation import Budget, non_dominated_rows, round_significant, variation_of
+from neuromap_moo.evolution.generation import non_dominated_rows, round_significant, variation_of
 from neuromap_moo.evolution.operators import MUTATIONS, NOBODY
 from neuromap_moo.evolution.survivals import (
     GeometrySurvival,

@@ -15,8 +15,9 @@ from pymoo.optimize import minimize
 
 import neuromap_moo as nm
 from neuromap_moo.annealing.tables import NEAR
+from neuromap_moo.evolution.budget import Budget
 from neuromap_moo.evolution.driver import search_mappings
-from neuromap_moo.evolution.generation import Budget, variation_of
+from neuromap_moo.evolution.generation import variation_of
 from neuromap_moo.evolution.moves import MOVES, busiest_pair, cross_blocks, cross_layers, fill_block, mutate, relieve
 from neuromap_moo.evolution.operators import (
     CROSSOVERS,

@@ -16,8 +16,9 @@ from test_cli import SMALL, call
 import neuromap_moo as nm
 from neuromap_moo.annealing.run import advance, start_run
 from neuromap_moo.annealing.space import Scalarisation
+from neuromap_moo.evolution.budget import Budget
 from neuromap_moo.evolution.driver import search_mappings
-from neuromap_moo.evolution.generation import Budget, non_dominated_rows
+from neuromap_moo.evolution.generation import non_dominated_rows
 from neuromap_moo.evolution.moves import MOVES, cross_blocks, cross_layers, mutate
 
 #: On two chips of 3x4 routers in a row, two cores each; core 5 is masked out. Chip 0 has cores 0 to 23.
@@ -210,8 +211,8 @@ def test_every_baseline(case, problems):
     for baseline in named.values():
         nm.check(baseline.mapping, problem)
     assert any("constraints" in baseline.note for baseline in named.values())
-    for mapping in problem.balanced:
-        nm.check(mapping, problem)
+    for baseline in problem.balanced:
+        nm.check(baseline.mapping, problem)
 
 
 @pytest.mark.parametrize("algorithm", ["nsga2", "moead", "es", "annealing", "random"])

@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 
 import neuromap_moo as nm
+from neuromap_moo.evolution.budget import Budget
 from neuromap_moo.evolution.checkpoint import CHECKPOINT_SCHEMA, fingerprint_of
-from neuromap_moo.evolution.generation import Budget
 from neuromap_moo.models.metrics import COLUMNS
 from neuromap_moo.oracles.analytic import reference_metrics
-from neuromap_moo.results import plotting, report
+from neuromap_moo.results import plotting
 from neuromap_moo.results.folder import CHOSEN, finish_folder, load_json, open_folder, save_tables
 from neuromap_moo.results.front import load_table
 from neuromap_moo.results.provenance import provenance_of
+from neuromap_moo.results.report import write_pictures, write_report
 from neuromap_moo.results.rescore import rescore
 from neuromap_moo.results.run import search
+from neuromap_moo.results.text import cell, headline
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +42,8 @@ def folder(run, tmp_path_factory):
     made = tmp_path_factory.mktemp("runs") / "run"
     open_folder(made, overwrite=False)
     save_tables(run, made)
-    report.write_pictures(run, made)
-    report.write_report(run, made)
+    write_pictures(run, made)
+    write_report(run, made)
     finish_folder(run, made, stopped=False)
     return made
 
@@ -306,7 +308,7 @@ def _title(problem, mapping):
 
 
 def test_headline_speaks_plainly(run):
-    first, *rest = report.headline(run)
+    first, *rest = headline(run)
     assert first.startswith(f"{len(run.front)} non-dominated mappings from 800 evaluations by nsga2")
     assert len(rest) == 3
     robust = f"{run.summary()['robust_mappings']} of {len(run.front)} mappings stay non-dominated on 90% or more"
@@ -325,7 +327,7 @@ def test_headline_speaks_plainly(run):
     ],
 )
 def test_cells_carry_units(column, value, text):
-    assert report.cell(column, value) == text
+    assert cell(column, value) == text
 
 
 @pytest.mark.parametrize(
