@@ -19,7 +19,7 @@ import neuromap_moo as nm
 from neuromap_moo.files import whole_file
 from neuromap_moo.models.metrics import minimised
 from neuromap_moo.results.benchmark.instances import INSTANCES
-from neuromap_moo.results.plotting import save_figure
+from neuromap_moo.results.style import save_figure
 
 SIGNIFICANT = 0.05
 HISTORY_HEAD = "| date | version | instances | s x seeds |"

@@ -29,7 +29,7 @@ from scipy.sparse import coo_array
 from scipy.stats import pearsonr, spearmanr
 
 import neuromap_moo as nm
-from neuromap_moo.results.plotting import save_figure
+from neuromap_moo.results.style import save_figure
 
 HERE = Path(__file__).resolve().parent
 

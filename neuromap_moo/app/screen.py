@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,3 +97,15 @@ def print_tables(front: Front, baselines: Front) -> None:
         )
     if len(rows) < len(front):
         print(f"\n{len(rows)} of {len(front)} mappings of the front shown; all are in front.csv.")
+
+
+def print_attempts(table: Mapping[str, Sequence[Any]]) -> None:
+    """Print how often each board had each status, and what went wrong how often; `table` as `attempts_table` gives."""
+    boards = sorted(dict.fromkeys(zip(table["board"], table["device"], strict=True)))
+    statuses = list(dict.fromkeys(table["status"]))
+    pairs = list(zip(table["board"], table["device"], table["status"], strict=True))
+    rows = [[*board, *(pairs.count((*board, status)) for status in statuses)] for board in boards]
+    print(tabulate(rows, headers=["board", "device", *statuses]))
+    errors = [text for text in table["error"] if text]
+    for text in dict.fromkeys(errors):
+        print(f"{errors.count(text)} times: {text}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from tabulate import tabulate
 from neuromap_moo.app.messages import say
 from neuromap_moo.app.overrides import GROUPS, given_keys, lay_over_run, mark_given
 from neuromap_moo.app.process import alone_in, closing_boards, interruptible
-from neuromap_moo.app.screen import print_tables, progress, show_run, telling_of_compilation
+from neuromap_moo.app.screen import print_attempts, print_tables, progress, show_run, telling_of_compilation
 from neuromap_moo.app.settings import Settings, build_network, build_system, cut_network, has_activity
 from neuromap_moo.boards.evaluator import STORE, DeviceEvaluator
 from neuromap_moo.boards.store import attempts_table, key_of
@@ -114,7 +114,7 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
         say(f"writing {', '.join(name for name, is_wanted in wanted.items() if is_wanted)}")
         save_tables(run, folder)
         if settings.figures:
-            from neuromap_moo.results.plotting import write_pictures  # with matplotlib, which takes long to import
+            from neuromap_moo.results.plotting import write_pictures
 
             write_pictures(run, folder)
         if settings.report:
@@ -180,9 +180,9 @@ def _evaluate(settings: Settings, resolved: dict[str, Any]) -> None:
     save_front(problem, front, result.baselines, folder)
     save_json(folder / PROVENANCE, provenance_of(problem, resolved))
     if settings.figures:
-        from neuromap_moo.results import plotting
+        from neuromap_moo.results.plotting import write_pareto
 
-        plotting.save_figure(plotting.pareto_figure(front, result.baselines, result.scored), folder, "pareto")
+        write_pareto(front, result.baselines, folder, earlier=result.scored)
     kept = int(result.non_dominated.sum())
     summary = {
         "name": settings.name,
@@ -244,9 +244,9 @@ def _calibrate(settings: Settings, resolved: dict[str, Any]) -> None:
     save_calibration(result, folder)
     save_json(folder / PROVENANCE, provenance_of(problem, resolved))
     if settings.figures:
-        from neuromap_moo.results import plotting
+        from neuromap_moo.results.plotting import write_predicted
 
-        plotting.save_figure(plotting.predicted_figure(result), folder, "predicted")
+        write_predicted(result, folder)
     errors = result.errors()
     summary = {"name": settings.name, "run": str(source), "measurements": settings.measurements}
     save_json(folder / SUMMARY, {**summary, "mappings": len(measured), "held_out_errors": errors})
@@ -303,53 +303,63 @@ def _profile(settings: Settings, resolved: dict[str, Any]) -> None:
 
 def _measurements(settings: Settings, resolved: dict[str, Any]) -> None:
     """List what a store holds, and write it as tables that others read and task=calibrate takes."""
-    problem = None
     if settings.run is None and settings.measurements is None:
         raise InputError("run: expected the folder of a run with measurements, got null; or measurements=FILE.sqlite")
-    folder = _folder(settings)
-    store = settings.measurements
-    if settings.run is not None:
-        unfinished = Path(settings.run) / STORE
-        if unfinished.exists() and not (Path(settings.run) / PROVENANCE).exists():
-            raise InputError(
-                f"run '{settings.run}': expected a finished run; measurements={unfinished} in place of run=... lists "
-                "what was measured so far"
-            )
-        settings, problem, source, folder = _as_in_run(settings, resolved)
-        if not isinstance(problem.evaluator, DeviceEvaluator):
-            raise InputError(f"run '{source}': expected one with evaluator=device, got '{problem.evaluator.name}'")
-        given = settings.evaluator.get("store")
-        problem.evaluator.store_path = Path(store or given or source / STORE)
-        store = str(problem.evaluator.store_path)
-    table = attempts_table(str(store))
-    open_folder(folder, settings.overwrite)
-    save: Any = save_columns if settings.format == "csv" else save_parquet
-    save(folder / f"attempts.{settings.format}", table)
-    if problem is not None and isinstance(problem.evaluator, DeviceEvaluator):
-        mappings = problem.evaluator.measured()
-        if mappings:
-            named = {key_of(mapping)[:12]: mapping for mapping in mappings}
-            metrics = problem.evaluator.estimated_metrics(stack(mappings))
-            chosen = ("latency_s", "latency_ci95_s", "energy_j", "energy_ci95_j", "attempts")
-            repeats = metrics["attempts"] * problem.evaluator.repeats
-            columns = {"mapping_id": list(named), **{name: metrics[name] for name in chosen}, "repeats": repeats}
-            save(folder / f"measured.{settings.format}", columns)
-            save_mappings(folder / "mappings.json", named, problem.network, problem.system)
+    save: Callable[[Path, Mapping[str, Any]], None] = save_columns if settings.format == "csv" else save_parquet
+    if settings.run is None:
+        folder, store = _folder(settings), str(settings.measurements)
+        table = attempts_table(store)
+        open_folder(folder, settings.overwrite)
+    else:
+        problem, evaluator, folder = _measured_run(settings, resolved)
+        store = str(evaluator.store_path)
+        table = attempts_table(store)
+        open_folder(folder, settings.overwrite)
+        _save_measured(problem, evaluator, folder, save, settings.format)
         save_json(folder / PROVENANCE, provenance_of(problem, resolved))
-        for label, board in problem.evaluator.summary()["boards"].items():  # type: ignore[attr-defined]
+        for label, board in evaluator.summary()["boards"].items():
             drift = ", ".join(f"{name} {value:+.1%}" for name, value in board["drift"].items())
             print(f"{label}: control last {drift}{', corrected' if board['drift_corrected'] else ', within scatter'}")
-        problem.evaluator.close()
-    boards = dict.fromkeys(zip(table["board"], table["device"], strict=True))
-    statuses = list(dict.fromkeys(table["status"]))
-    pairs = list(zip(table["board"], table["device"], table["status"], strict=True))
-    rows = [[*board, *(pairs.count((*board, status)) for status in statuses)] for board in sorted(boards)]
+        evaluator.close()
+    save(folder / f"attempts.{settings.format}", table)
     save_json(folder / SUMMARY, {"name": settings.name, "store": store, "attempts": len(table["id"])})
-    print(tabulate(rows, headers=["board", "device", *statuses]))
-    errors = [text for text in table["error"] if text]
-    for text in dict.fromkeys(errors):
-        print(f"{errors.count(text)} times: {text}")
+    print_attempts(table)
     print(f"\n{len(table['id'])} attempts at {len(set(table['mapping']))} mappings: {folder}")
+
+
+def _measured_run(settings: Settings, resolved: dict[str, Any]) -> tuple[MappingProblem, DeviceEvaluator, Path]:
+    """Return the problem of a finished run on boards, its evaluator with the run's store, and the new folder."""
+    unfinished = Path(str(settings.run)) / STORE
+    if unfinished.exists() and not (Path(str(settings.run)) / PROVENANCE).exists():
+        raise InputError(
+            f"run '{settings.run}': expected a finished run; measurements={unfinished} in place of run=... lists "
+            "what was measured so far"
+        )
+    settings, problem, source, folder = _as_in_run(settings, resolved)
+    evaluator = problem.evaluator
+    if not isinstance(evaluator, DeviceEvaluator):
+        raise InputError(f"run '{source}': expected one with evaluator=device, got '{evaluator.name}'")
+    evaluator.store_path = Path(settings.measurements or settings.evaluator.get("store") or source / STORE)
+    return problem, evaluator, folder
+
+
+def _save_measured(
+    problem: MappingProblem,
+    evaluator: DeviceEvaluator,
+    folder: Path,
+    save: Callable[[Path, Mapping[str, Any]], None],
+    ending: str,
+) -> None:
+    """Write the mappings that were measured and what is known of each."""
+    mappings = evaluator.measured()
+    if not mappings:
+        return
+    named = {key_of(mapping)[:12]: mapping for mapping in mappings}
+    metrics = evaluator.estimated_metrics(stack(mappings))
+    chosen = ("latency_s", "latency_ci95_s", "energy_j", "energy_ci95_j", "attempts")
+    columns = {"mapping_id": list(named), **{name: metrics[name] for name in chosen}}
+    save(folder / f"measured.{ending}", columns | {"repeats": metrics["attempts"] * evaluator.repeats})
+    save_mappings(folder / "mappings.json", named, problem.network, problem.system)
 
 
 def _export(settings: Settings, resolved: dict[str, Any]) -> None:

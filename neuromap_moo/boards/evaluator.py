@@ -8,6 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -158,7 +159,7 @@ class DeviceEvaluator:
         keys = dict.fromkeys(a.mapping for a in self.opened().attempts() if a.status == DONE)
         return list(self.opened().mappings(list(keys)).values())
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """Return what became of the attempts in the store, board by board, and how far values can be trusted."""
         attempts = self.opened().attempts()
         found = self.estimates()

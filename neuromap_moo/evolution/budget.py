@@ -22,3 +22,9 @@ class Budget:
             finite_number("budget.seconds", self.seconds, unit="s", above=True)
         if self.evaluations is None and self.seconds is None:
             raise InputError("budget: expected evaluations or seconds, got null for both; set one of them")
+
+    def reached(self, evaluations: int, seconds: float) -> str:
+        """Return what is used up, `evaluations` or `seconds`; "" while there is some left of both."""
+        if evaluations == self.evaluations:
+            return "evaluations"
+        return "seconds" if self.seconds is not None and seconds >= self.seconds else ""

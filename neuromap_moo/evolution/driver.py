@@ -79,43 +79,29 @@ def search_mappings(
     budget = budget or Budget()
     seed = whole_number("seed", seed)
     fingerprint = fingerprint_of(problem, algorithm, options, budget, seed, keep_evaluations)
+    writer = _CheckpointWriter(checkpoint, fingerprint, problem.measuring is not None)
     if checkpoint is not None and checkpoint.exists():
-        state = load_checkpoint(checkpoint, fingerprint)
-        state.algorithm.problem = problem
-        if state.reference_point is not None:  # that of measured baselines moves with every further attempt
-            problem.reference_point = state.reference_point
+        state = _resumed(problem, checkpoint, fingerprint)
     else:
         state = new_state(problem, make_algorithm(algorithm, problem, options), seed)
-    measures = problem.measuring is not None
+        if problem.measuring is not None:
+            writer.write(state, is_due=True)  # the first generation may be broken off
     if problem.measuring is not None and should_stop is not None:
         problem.measuring.should_stop = should_stop
-    if measures and checkpoint is not None and not checkpoint.exists():
-        save_checkpoint(checkpoint, state, fingerprint)  # the first generation may be broken off
     warm_up(problem)
     started = time.perf_counter() - state.seconds
-    last_checkpoint = float("-inf")
     while not state.ended:
-        whole = search_generation(problem, state, budget.evaluations, keep_evaluations)
-        if not len(state.archive_F):
-            raise KeyboardInterrupt(NOTHING_YET)
-        state.reference_point = problem.reference_point
+        is_whole = search_generation(problem, state, budget.evaluations, keep_evaluations)
         state.seconds = time.perf_counter() - started
-        reached = (problem.hypervolume(state.archive_F), *_best(problem, state.archive_F))
-        state.history.append((state.evaluations, state.seconds, *reached, *_extras(problem, state.algorithm).values()))
-        if not whole:
-            pass  # measurements were broken off; the last checkpoint stands, and asks for them again
-        elif state.evaluations == budget.evaluations:
-            state.ended = "evaluations"
-        elif budget.seconds is not None and state.seconds >= budget.seconds:
-            state.ended = "seconds"
+        _record(problem, state)
+        if is_whole:
+            state.ended = budget.reached(state.evaluations, state.seconds)
         if on_generation is not None:
             on_generation(state)
-        stop = not state.ended and should_stop is not None and should_stop()
-        due = stop or state.ended or measures or time.perf_counter() - last_checkpoint > CHECKPOINT_SECONDS
-        if checkpoint is not None and whole and due:
-            save_checkpoint(checkpoint, state, fingerprint)
-            last_checkpoint = time.perf_counter()
-        if stop:
+        is_stopped = not state.ended and should_stop is not None and should_stop()
+        if is_whole:  # else measurements were broken off; the last checkpoint stands, and asks for them again
+            writer.write(state, is_due=is_stopped or bool(state.ended))
+        if is_stopped:
             break
     if state.ended and len(state.measured_X):
         if not confirm(problem, state.measured_X):
@@ -123,6 +109,40 @@ def search_mappings(
         take_front(problem, state)
         state.seconds = time.perf_counter() - started
     return _result(problem, state, keep_evaluations)
+
+
+@dataclass
+class _CheckpointWriter:
+    """Writes the checkpoints of one search: every CHECKPOINT_SECONDS, with `is_eager` at every opportunity."""
+
+    path: Path | None
+    fingerprint: str
+    is_eager: bool
+    last: float = float("-inf")  # time of the last one
+
+    def write(self, state: SearchState, is_due: bool) -> None:
+        """Write a checkpoint where one is wanted and it is time for it."""
+        is_due = is_due or self.is_eager or time.perf_counter() - self.last > CHECKPOINT_SECONDS
+        if self.path is not None and is_due:
+            save_checkpoint(self.path, state, self.fingerprint)
+            self.last = time.perf_counter()
+
+
+def _resumed(problem: MappingProblem, checkpoint: Path, fingerprint: str) -> SearchState:
+    state = load_checkpoint(checkpoint, fingerprint)
+    state.algorithm.problem = problem
+    if state.reference_point is not None:  # that of measured baselines moves with every further attempt
+        problem.reference_point = state.reference_point
+    return state
+
+
+def _record(problem: MappingProblem, state: SearchState) -> None:
+    """Add a row to the history after a generation."""
+    if not len(state.archive_F):
+        raise KeyboardInterrupt(NOTHING_YET)
+    state.reference_point = problem.reference_point
+    reached = (problem.hypervolume(state.archive_F), *_best(problem, state.archive_F))
+    state.history.append((state.evaluations, state.seconds, *reached, *_extras(problem, state.algorithm).values()))
 
 
 def warm_up(problem: MappingProblem) -> None:

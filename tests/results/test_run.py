@@ -17,13 +17,15 @@ from neuromap_moo.evolution.budget import Budget
 from neuromap_moo.evolution.checkpoint import CHECKPOINT_SCHEMA, fingerprint_of
 from neuromap_moo.models.metrics import COLUMNS
 from neuromap_moo.oracles.analytic import reference_metrics
-from neuromap_moo.results import plotting
 from neuromap_moo.results.folder import CHOSEN, finish_folder, load_json, open_folder, save_tables
 from neuromap_moo.results.front import load_table
+from neuromap_moo.results.mesh_plot import _layer_colours, mesh_figure
+from neuromap_moo.results.plotting import pareto_figure
 from neuromap_moo.results.provenance import provenance_of
 from neuromap_moo.results.report import write_pictures, write_report
 from neuromap_moo.results.rescore import rescore
 from neuromap_moo.results.run import search
+from neuromap_moo.results.style import save_figure
 from neuromap_moo.results.text import cell, headline
 
 
@@ -153,13 +155,13 @@ def test_objectives_more_or_fewer_than_two_are_drawn_too(tmp_path):
     network, system = nm.sparse_mlp([64, 96, 64], 0.3), nm.mesh_system(4, 3)
     for objectives, panels in ((("energy_j",), 1), (("latency_s", "energy_j", "message_hops"), 3)):
         run = search(nm.MappingProblem(network, system, objectives), evaluations=200)
-        figure = plotting.pareto_figure(run.front, run.baselines)
+        figure = pareto_figure(run.front, run.baselines)
         assert len(figure.axes) == panels
         assert all(ax.get_xlabel() in objectives for ax in figure.axes)
 
 
 def test_pareto_axes_carry_column_names_and_units(run):
-    ax = plotting.pareto_figure(run.front, run.baselines).axes[0]
+    ax = pareto_figure(run.front, run.baselines).axes[0]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("latency_s", "energy_j")
     assert ax.xaxis.get_major_formatter()(2e-6).endswith("µs")
     assert ax.yaxis.get_major_formatter()(2e-9).endswith("nJ")
@@ -168,7 +170,7 @@ def test_pareto_axes_carry_column_names_and_units(run):
 
 
 def test_every_baseline_is_drawn_once_where_it_is_by_a_marker_of_its_own(run):
-    ax = plotting.pareto_figure(run.front, run.baselines).axes[0]
+    ax = pareto_figure(run.front, run.baselines).axes[0]
     drawn = [line for line in ax.lines if line.get_label() in run.baselines.ids]
     assert [line.get_label() for line in drawn] == list(run.baselines.ids)
     assert np.array([line.get_xydata()[0] for line in drawn]).tolist() == run.baselines.objectives.tolist()
@@ -185,7 +187,7 @@ def test_mesh_picture_names_the_binding_term_and_the_busiest_link(run, problem):
 
 def test_layer_shades_get_darker_from_layer_to_layer():
     for n in (2, 7, 20):
-        grey = np.array(plotting._layer_colours(n))[:, :3] @ [0.299, 0.587, 0.114]
+        grey = np.array(_layer_colours(n))[:, :3] @ [0.299, 0.587, 0.114]
         assert (np.diff(grey) < 0).all()
 
 
@@ -304,7 +306,7 @@ def test_mesh_picture_names_an_inject_link_where_it_is_the_slowest():
 
 
 def _title(problem, mapping):
-    return plotting.mesh_figure(problem, mapping, "fastest").axes[0].get_title(loc="left")
+    return mesh_figure(problem, mapping, "fastest").axes[0].get_title(loc="left")
 
 
 def test_headline_speaks_plainly(run):
@@ -336,14 +338,14 @@ def test_cells_carry_units(column, value, text):
 )
 def test_the_staircase_shows_only_what_is_attained(problem, objectives, style):
     run = search(nm.MappingProblem(problem.network, problem.system, objectives), evaluations=300)
-    line = plotting.pareto_figure(run.front, run.baselines).axes[0].lines[0]
+    line = pareto_figure(run.front, run.baselines).axes[0].lines[0]
     assert line.get_drawstyle() == style
 
 
 @pytest.mark.parametrize("shape", [(1, 60), (60, 1), (25, 25)])
 def test_mesh_pictures_of_odd_shapes_fit_a_page(shape):
     problem = nm.MappingProblem(nm.sparse_mlp([30, 20], 0.5), nm.mesh_system(*shape))
-    figure = plotting.mesh_figure(problem, nm.baselines(problem)["equal_split"], "split")
+    figure = mesh_figure(problem, nm.baselines(problem)["equal_split"], "split")
     assert max(figure.get_size_inches()) <= 11
 
 
@@ -363,12 +365,12 @@ def test_search_on_graphs_from_end_to_end(graph_system):
 
 def test_picture_of_a_mapping_on_a_graph(graph_system, tmp_path):
     problem = nm.MappingProblem(nm.sparse_mlp([30, 40, 20], 0.3, seed=4), graph_system)
-    figure = plotting.mesh_figure(problem, nm.baselines(problem)["equal_split"], "split")
+    figure = mesh_figure(problem, nm.baselines(problem)["equal_split"], "split")
     (ax, *_) = figure.axes
     assert {str(router) for router in range(graph_system.n_routers)} <= {text.get_text() for text in ax.texts}
     assert re.search(r"busiest link: router \d+→\d+ mesh_[xy], \d+ messages", ax.get_title(loc="left"))
     assert sum(hasattr(patch, "get_arrowstyle") for patch in ax.patches) == graph_system.links.source.size
-    plotting.save_figure(figure, tmp_path, "split")
+    save_figure(figure, tmp_path, "split")
     assert {p.name for p in tmp_path.iterdir()} == {"split.pdf", "split.png"}
 
 
@@ -380,7 +382,7 @@ def two_slices_on(graph):
 def test_picture_names_the_chips_of_a_graph():
     ring = nx.cycle_graph(4)
     nx.set_node_attributes(ring, {0: 0, 1: 0, 2: 1, 3: 1}, "chip")
-    ax = plotting.mesh_figure(*two_slices_on(ring), "ring").axes[0]
+    ax = mesh_figure(*two_slices_on(ring), "ring").axes[0]
     assert {"0:0", "0:1", "1:2", "1:3"} <= {text.get_text() for text in ax.texts}
 
 
@@ -389,7 +391,7 @@ def test_routers_without_places_are_laid_out_the_same_every_time(n):
     problem, mapping = two_slices_on(nx.path_graph(2) if n == 2 else nx.random_regular_graph(3, n, seed=2))
 
     def places():
-        figure = plotting.mesh_figure(problem, mapping, "graph")
+        figure = mesh_figure(problem, mapping, "graph")
         assert max(figure.get_size_inches()) <= 11
         return np.array([text.get_position() for text in figure.axes[0].texts])
 
@@ -402,6 +404,6 @@ def test_routers_without_places_are_laid_out_the_same_every_time(n):
 def test_links_past_other_routers_are_bent():
     square = nx.Graph([(0, 1), (1, 2), (0, 2)])  # 0 1 2 in a row, the link 0 - 2 goes round 1
     nx.set_node_attributes(square, {i: (10.0 * i, 0.0) for i in range(3)}, "pos")
-    ax = plotting.mesh_figure(*two_slices_on(square), "row").axes[0]
+    ax = mesh_figure(*two_slices_on(square), "row").axes[0]
     bends = [patch.get_connectionstyle().rad for patch in ax.patches if hasattr(patch, "get_connectionstyle")]
     assert sorted(bend > 0 for bend in bends) == [False] * 4 + [True] * 2
