@@ -65,10 +65,14 @@ def search_mappings(
     on_generation: Callable[[SearchState], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> SearchResult:
-    """Search a problem and return all non-dominated mappings seen.
+    """Search a problem and return all non-dominated mappings seen; see `nm.search`.
 
     Parameters
     ----------
+    problem, algorithm, options, seed, keep_evaluations, on_generation
+        As for `nm.search`.
+    budget
+        When the search ends; None is the default budget.
     checkpoint
         File written every few seconds. Where it exists, the search goes on from it and ends as if it had never been
         broken off; one of another search is refused. The caller removes it when the results are safe.

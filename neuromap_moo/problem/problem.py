@@ -47,12 +47,39 @@ OF_SYSTEM = ("space", "baseline_metrics", "reference_point")
 
 
 class MappingProblem(Problem):
-    """Map a network (or a core graph, whose partition is fixed) onto a system.
+    """Map a network (or a core graph, whose partition is fixed) onto a system: a pymoo Problem.
 
-    Variables are the integers of `mapping/encoding.py`; objectives are metric columns, minimised (throughput_hz
-    maximised). `constraints` are Constraints, a dict in their YAML form or the path of a YAML. Raises InputError at
-    once when the network cannot fit the system, or not under the constraints. `evaluate` takes feasible genotypes and
-    refuses others: foreign operators need the repair of `operators`.
+    Variables are the integers of `mapping/encoding.py`; objectives are minimised metric columns, `throughput_hz` with
+    its sign changed. `evaluate` takes feasible genotypes and refuses others: operators of one's own need the repair of
+    `nm.operators`.
+
+    Parameters
+    ----------
+    network
+        A Network or a CoreGraph.
+    system
+        Where it is mapped to.
+    objectives
+        Metric columns, m of them: any numeric column of front.csv.
+    evaluator
+        An evaluator, the name of one, or a dict of its name and options; None is the analytic model.
+    constraints
+        Constraints, a dict in their YAML form, or the path of a YAML file; None: anywhere.
+
+    Raises
+    ------
+    InputError
+        Where the network cannot fit the system, or not under the constraints, or where an objective is no column.
+    TypeError
+        Where network or system are something else.
+
+    Examples
+    --------
+    >>> import neuromap_moo as nm
+    >>> problem = nm.MappingProblem(nm.sparse_mlp([64, 96, 64], density=0.3), nm.load_system("loihi2"))
+    >>> problem.n_obj, problem.n_var  # three layers and 128 cores
+    (2, 131)
+
     """
 
     def __init__(
@@ -63,10 +90,6 @@ class MappingProblem(Problem):
         evaluator: Evaluator | str | abc.Mapping[str, Any] | None = None,
         constraints: Constraints | abc.Mapping[str, Any] | str | os.PathLike[str] | None = None,
     ) -> None:
-        """Take a network or core graph, a system and objective columns.
-
-        `evaluator`: an object, the name of one, or a dict of name and options; None is the analytic model.
-        """
         if not isinstance(network, (Network, CoreGraph)):
             raise TypeError(f"network: expected a Network or a CoreGraph, got {type(network).__name__}")
         if not isinstance(system, System):

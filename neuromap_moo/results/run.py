@@ -29,7 +29,29 @@ ROBUST = 0.9
 class Run:
     """What one search found and how.
 
-    `history` has a row per generation and the columns of `history_columns`.
+    Attributes
+    ----------
+    name, algorithm, seed
+        Of the search.
+    problem
+        What was searched.
+    front, baselines
+        The non-dominated mappings, sorted by the first objective, and the mappings of constructive rules.
+    history, history_columns
+        (generations, columns): evaluations, seconds, hypervolume, the best value of each objective, incremental moves
+        and the share of each operator.
+    evaluations, seconds
+        What the search took; seconds do not count compilation.
+    ended
+        Why it ended: evaluations, seconds or exhausted; empty where it was stopped.
+    provenance
+        Versions, command, configuration and machine, of a run of the command line.
+    evaluated
+        All evaluated mappings, where they were kept: `cores_per_layer` (n, L), `core_of_slice` of one mapping after the
+        other, `objectives` (n, m).
+    measurements
+        What became of all attempts, of an evaluator that measures.
+
     """
 
     name: str
@@ -105,27 +127,56 @@ def search(
     on_generation: Callable[[SearchState], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Run:
-    """Search the mappings of a problem; same seed and number of evaluations, same front.
+    """Search the Pareto front of a problem; same seed and number of evaluations, same front.
 
     Parameters
     ----------
+    problem
+        What is mapped, where to, and by what it is judged.
     algorithm
-        nsga2, nsga3, smsemoa, agemoea2, moead, spea2, es or random.
+        nsga2, nsga3, smsemoa, agemoea2, moead, spea2 (evolutionary, with annealing runs between generations), es
+        (the nested evolution strategy of arXiv 2602.04717), annealing, guided (for evaluators that measure) or random.
     evaluations, seconds
         The search ends at whichever comes first; None is no limit.
     seed
         Of every random draw.
+    name
+        Of the run.
     options
-        Of the algorithm: ``{"population": 200}`` for all but es, neighbours as well for moead; partition_offspring,
-        placement_offspring and placement_generations for es.
+        Of the algorithm, by name: `population` and `local_share` for the evolutionary ones, `neighbours` as well for
+        moead; `partition_offspring`, `placement_offspring` and `placement_generations` for es; `weights`,
+        `snapshot_moves` and `run_moves` for annealing; `initial`, `batch` and `model_evaluations` for guided;
+        `population` for random. docs/algorithms.md explains them.
     keep_evaluations
         Keep every evaluated mapping in `Run.evaluated`.
     robustness_samples
-        Draws of the system's constants within their brackets; the front gets a column `robustness`, see `robustness`.
+        Draws of the system's constants within their brackets; the front gets a column `robustness`, the share of these
+        systems on which a mapping stays non-dominated. 0: no such column.
     checkpoint
         File written every few seconds; where it exists, the search goes on from it. Remove it when you are done.
     on_generation, should_stop
         Called after each generation; a true value of `should_stop` ends the search with what it has found.
+
+    Returns
+    -------
+    The run: its front, sorted by the first objective, the baselines, and the history of the search.
+
+    Raises
+    ------
+    InputError
+        For an unknown algorithm or option, numbers out of range, a checkpoint of another search, or objectives without
+        a finite value.
+    TypeError
+        Where `problem` is no MappingProblem.
+
+    Examples
+    --------
+    >>> import neuromap_moo as nm
+    >>> network = nm.sparse_mlp([64, 96, 64], density=0.3, seed=0)
+    >>> problem = nm.MappingProblem(network, nm.mesh_system(4, 4))
+    >>> run = nm.search(problem, evaluations=200, seed=0)
+    >>> bool(run.front.table["latency_s"][0] <= run.baselines.table["latency_s"].min())
+    True
 
     """
     if not isinstance(problem, MappingProblem):
