@@ -20,9 +20,9 @@ from neuromap_moo.oracles.analytic import reference_metrics
 from neuromap_moo.results.folder import CHOSEN, finish_folder, load_json, open_folder, save_tables
 from neuromap_moo.results.front import load_table
 from neuromap_moo.results.mesh_plot import _layer_colours, mesh_figure
-from neuromap_moo.results.plotting import pareto_figure
+from neuromap_moo.results.plotting import pareto_figure, write_pictures
 from neuromap_moo.results.provenance import provenance_of
-from neuromap_moo.results.report import write_pictures, write_report
+from neuromap_moo.results.report import write_report
 from neuromap_moo.results.rescore import rescore
 from neuromap_moo.results.run import search
 from neuromap_moo.results.style import save_figure
