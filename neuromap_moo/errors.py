@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,6 +19,33 @@ MOST_LISTED = 30  # known words that an error still lists
 
 class InputError(ValueError):
     """Wrong input: one line that says what was expected, what was found, where, and how to mend it."""
+
+
+@contextmanager
+def requires_extra(where: str, name: str) -> Iterator[None]:
+    """Say which optional extra to install when a package that is imported within is not there.
+
+    Parameters
+    ----------
+    where : str
+        What needs the package; the message begins with it.
+    name : str
+        The extra of pyproject.toml that installs the package.
+
+    Raises
+    ------
+    InputError
+        For a missing package; a missing module of this package is a defect and passes through.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == __package__:
+            raise
+        raise InputError(
+            f"{where}: needs the package '{package}', which is not installed; pip install 'neuromap-moo[{name}]'"
+        ) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from pymoo.util.ref_dirs import get_reference_directions
 
 from neuromap_moo.arrays import FloatArray
 from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
-from neuromap_moo.evolution.guided import GuidedSearch
+from neuromap_moo.evolution.guided import GuidedSearch, check_installed
 from neuromap_moo.evolution.moves import MOVES, mutate
 from neuromap_moo.evolution.multi_weight import MultiWeightAnnealing
 from neuromap_moo.evolution.operators import LOCAL_SHARE, operators
@@ -308,9 +308,11 @@ ALGORITHMS: dict[str, tuple[type, Callable[[MappingProblem, Any], Algorithm]]] =
 
 
 def check_algorithm(name: str, options: Mapping[str, Any]) -> None:
-    """Raise InputError for an unknown algorithm, an unknown option or a wrong value."""
+    """Raise InputError for an unknown algorithm, one whose package is missing, an unknown option or a wrong value."""
     if name not in ALGORITHMS:
         raise InputError(f"algorithm: no '{name}'{did_you_mean(name, ALGORITHMS)}")
+    if name == "guided":
+        check_installed()
     known = [f.name for f in fields(ALGORITHMS[name][0])]
     for key, value in options.items():
         if key not in known:

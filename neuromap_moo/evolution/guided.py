@@ -11,6 +11,7 @@ and parents are varied as in NSGA-II.
 from __future__ import annotations
 
 import copy
+import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -21,14 +22,12 @@ from pymoo.core.algorithm import Algorithm
 from pymoo.core.population import Population
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 from scipy.stats import spearmanr
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from threadpoolctl import threadpool_limits
 
 from neuromap_moo.arrays import FloatArray
 from neuromap_moo.calibration.fit import fitted_system
 from neuromap_moo.calibration.measurements import Measurement
+from neuromap_moo.errors import requires_extra
 from neuromap_moo.evolution.generation import FAILED, SearchState, new_state, non_dominated_rows, search_generation
 from neuromap_moo.evolution.varied import varied_mappings
 from neuromap_moo.mapping.encoding import Genomes
@@ -58,6 +57,12 @@ PARENTS = 100  # of what is varied without the model
 #: logarithms of these columns. Fewer predicted better than more, and one length scale better than one for each.
 SHARES = ("t_dendops_s", "t_synops_s", "t_link_s")
 FEATURES = ("step_time_s", "message_hops", "cores_used")
+
+
+def check_installed() -> None:
+    """Raise InputError where scikit-learn, whose Gaussian processes correct the model, is not installed."""
+    with requires_extra("algorithm 'guided'", "guided"):
+        importlib.import_module("sklearn")
 
 
 class GuidedSearch(Algorithm):
@@ -300,6 +305,10 @@ class Correction:
     """
 
     def __init__(self, known: Metrics, new: Metrics, residual: FloatArray, kernel: Any = None) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
         A, B = _features(known), _features(new)
         middle, spread = A.mean(axis=0), A.std(axis=0)
         spread[spread < 1e-9] = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,10 @@ MAXIMUM_BYTES, LIMIT_S = 4 * 2**30, 120.0
 
 def read_hdf5(path: Path, what: str) -> dict[str, Any]:
     """Return the groups of a file as nested dicts of arrays; `what` names the format that is expected."""
+    if importlib.util.find_spec("h5py") is None:
+        raise InputError(
+            f"network file '{path}': needs the package 'h5py', which is not installed; pip install 'neuromap-moo[net]'"
+        )
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy.npz"
         command = [sys.executable, str(HDF5_WORKER), str(path), str(copy), str(MAXIMUM_BYTES)]

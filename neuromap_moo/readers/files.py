@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neuromap_moo.errors import InputError
+from neuromap_moo.errors import InputError, requires_extra
 from neuromap_moo.lava.reader import measure_lava, read_lava
 from neuromap_moo.network.activity import Activity, load_activity, load_samples
 from neuromap_moo.network.files import load_npz
@@ -59,10 +59,12 @@ def load_network(
         return read_lava(path, activity, activity_sigma, steps, seed)
     # onnx and nir take long to import, and most runs need neither
     if path.suffix == ".nir":
-        from neuromap_moo.readers.nir import read_nir
+        with requires_extra(f"network file '{path}'", "nir"):
+            from neuromap_moo.readers.nir import read_nir
 
         return read_nir(path, activity, activity_sigma, steps, seed, weight_bits)
-    from neuromap_moo.readers.onnx.reader import read_onnx
+    with requires_extra(f"network file '{path}'", "onnx"):
+        from neuromap_moo.readers.onnx.reader import read_onnx
 
     return read_onnx(path, activity, activity_sigma, steps, seed, input_shape, weight_bits)
 
@@ -99,10 +101,12 @@ def measure_activity(
     if path.suffix == ".net":
         return measure_net(path, given, steps, seed)
     if path.suffix == ".nir":
-        from neuromap_moo.readers.nir_activity import measure_nir
+        with requires_extra(f"network file '{path}'", "nir"):
+            from neuromap_moo.readers.nir_activity import measure_nir
 
         return measure_nir(path, given, steps, seed, dt)
-    from neuromap_moo.readers.onnx.activity import measure_onnx
+    with requires_extra(f"network file '{path}'", "onnx"):
+        from neuromap_moo.readers.onnx.activity import measure_onnx
 
     return measure_onnx(path, given, input_shape, seed)
 
@@ -112,14 +116,16 @@ def from_relax(module: Any, function: str = "main", **keys: Any) -> Network:
 
     Keys: `name`, and as of `load_network` `activity`, `activity_sigma`, `steps_per_inference`, `seed`, `weight_bits`.
     """
-    from neuromap_moo.readers import relax  # which imports onnx
+    with requires_extra("from_relax", "tvm"):
+        from neuromap_moo.readers import relax  # which imports onnx
 
     return relax.from_relax(module, function, **keys)
 
 
 def partition_relax(module: Any) -> Any:
     """Return a TVM relax module whose weighted operators are fused with bias and activation, as `loihi.conv2d`, ..."""
-    from neuromap_moo.readers import relax
+    with requires_extra("partition_relax", "tvm"):
+        from neuromap_moo.readers import relax
 
     return relax.partition_relax(module)
 

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from neuromap_moo.errors import InputError, first_line
+from neuromap_moo.errors import InputError, first_line, requires_extra
 from neuromap_moo.network.network import Network
 from neuromap_moo.readers.onnx.reader import walk
 
@@ -77,13 +77,12 @@ def from_relax(
 def partition_relax(module: Any) -> Any:
     """Return the relax module with what makes one layer fused: composites `loihi.conv2d`, `loihi.dense` and the like.
 
-    Each holds a weighted operator with the bias and the activation behind it. Needs TVM (`pip install apache-tvm`).
+    Each holds a weighted operator with the bias and the activation behind it. Raises InputError where TVM (the extra
+    `tvm`) is not installed.
     """
-    try:
+    with requires_extra("partition_relax", "tvm"):
         from tvm import relax
         from tvm.relax.dpl import is_op, wildcard
-    except ImportError as error:
-        raise ImportError("partition_relax needs TVM: pip install 'neuromap_moo[tvm]'") from error
     patterns = []
     for label, op in WEIGHTED.items():
         plain = is_op(f"relax.{op}")(wildcard(), wildcard())
