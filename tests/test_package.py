@@ -27,6 +27,8 @@ def test_wheel_holds_its_data_and_runs_outside_the_checkout(tmp_path):
     fronts = installed / "neuromap_moo" / "best_known_fronts"
     shipped = {p.relative_to(ROOT / "instances"): p.read_bytes() for p in (ROOT / "instances").glob("*/*")}
     assert {p.relative_to(fronts): p.read_bytes() for p in fronts.glob("*/*")} == shipped
+    for name in ("py.typed", "__init__.pyi"):
+        assert (installed / "neuromap_moo" / name).exists()
     command = [sys.executable, "-m", "neuromap_moo", "+experiment=mlp_a", "budget.evaluations=200", "output=run"]
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
