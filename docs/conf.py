@@ -12,7 +12,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import public_names  # noqa: E402 - beside this file
 
-import neuromap_moo  # noqa: E402
+import neuromap_moo.arrays  # noqa: E402
 
 project = "neuromap_moo"
 author = "The neuromap_moo authors"
@@ -30,6 +30,7 @@ default_role = "literal"  # docstrings quote code in single backticks
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
+autodoc_type_aliases = {name: name for name in ("Metrics", *vars(neuromap_moo.arrays)) if name[0].isupper()}
 napoleon_google_docstring = False
 
 
@@ -57,6 +58,15 @@ def _read(app: Any, page: str, source: list[str]) -> None:
         source[0] = _links(source[0], "docs")
 
 
+def _aliases(
+    app: Any, what: str, name: str, thing: Any, options: Any, parameters: str | None, returns: str | None
+) -> Any:
+    """Write aliases of types plainly: Sphinx shows those in a union as a call."""
+    parts = (re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", part) if part else part for part in (parameters, returns))
+    return tuple(parts)
+
+
 def setup(app: Any) -> None:
     """Register what Sphinx calls."""
+    app.connect("autodoc-process-signature", _aliases)
     app.connect("source-read", _read)

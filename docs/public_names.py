@@ -30,6 +30,6 @@ def directives() -> str:
         lines += [f"## {room}", "", house.purpose(room), ""]
         for name in names:
             kind = "class" if inspect.isclass(getattr(nm, name)) else "function"
-            members = ["   :members:", "   :show-inheritance:"] if kind == "class" else []
+            members = ["   :members:"] if kind == "class" else []
             lines += ["```{eval-rst}", f".. auto{kind}:: neuromap_moo.{name}", *members, "```", ""]
     return "\n".join(lines)

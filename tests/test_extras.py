@@ -84,7 +84,7 @@ def test_a_missing_module_of_this_package_is_no_missing_extra():
 
 def run_without_extras(folder, *arguments):
     command = [sys.executable, "-c", WITHOUT_EXTRAS, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
