@@ -21,7 +21,6 @@ import numpy as np
 from pymoo.core.algorithm import Algorithm
 from pymoo.core.population import Population
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
-from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
 from neuromap_moo.arrays import FloatArray
@@ -115,6 +114,8 @@ class GuidedSearch(Algorithm):
 
     def rank_correlation(self) -> float:
         """Spearman correlation of predictions made beforehand with the last measurements, mean over objectives."""
+        from scipy.stats import spearmanr
+
         F, P = self._measured()[1][-WINDOW:], self.predicted[-WINDOW:]
         good = np.isfinite(F + P).all(axis=1)
         if good.sum() < FEWEST:
@@ -327,9 +328,8 @@ class Correction:
         self.kernel = process.kernel_
         self.mean = mean + offset
         self._noise = self.kernel.k2.noise_level
-        self._covariance[np.diag_indices(len(mean))] -= (
-            self._noise
-        )  # of what is measured, not of what it scatters about
+        # What is measured scatters about the mean by this; the error is that of the mean.
+        self._covariance[np.diag_indices(len(mean))] -= self._noise
 
     @property
     def error(self) -> FloatArray:
