@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import neuromap_moo as nm
+from neuromap_moo.results.folder import save_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -113,3 +114,18 @@ def resolves(name):
         except ModuleNotFoundError:
             return i == len(found) - 1 and hasattr(module, part)
     return True
+
+
+def test_two_columns_are_enough_for_a_search_and_its_tables(tmp_path):
+    class Two:
+        name = "two"
+
+        def evaluate(self, mappings):
+            cores = mappings.cores_per_layer.sum(axis=1)
+            return {"latency_s": 1.0 / cores, "energy_j": 1.0 * cores}
+
+    network, system = nm.sparse_mlp([8, 8], 0.5), nm.mesh_system(2, 2)
+    run = nm.search(nm.MappingProblem(network, system, evaluator=Two()), evaluations=60, robustness_samples=0)
+    save_tables(run, tmp_path)
+    assert (tmp_path / "front.csv").read_text().splitlines()[0] == "mapping_id,latency_s,energy_j"
+    assert sorted(run.front.table["energy_j"]) == [2.0, 3.0, 4.0]
