@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -21,8 +22,8 @@ from pymoo.operators.selection.tournament import TournamentSelection
 from pymoo.util.ref_dirs import get_reference_directions
 
 from neuromap_moo.arrays import FloatArray
-from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
-from neuromap_moo.evolution.guided import GuidedSearch, check_installed
+from neuromap_moo.errors import InputError, did_you_mean, finite_number, requires_extra, whole_number
+from neuromap_moo.evolution.guided import GuidedSearch
 from neuromap_moo.evolution.moves import MOVES, mutate
 from neuromap_moo.evolution.multi_weight import MultiWeightAnnealing
 from neuromap_moo.evolution.operators import LOCAL_SHARE, operators
@@ -312,7 +313,8 @@ def check_algorithm(name: str, options: Mapping[str, Any]) -> None:
     if name not in ALGORITHMS:
         raise InputError(f"algorithm: no '{name}'{did_you_mean(name, ALGORITHMS)}")
     if name == "guided":
-        check_installed()
+        with requires_extra("algorithm 'guided'", "guided"):
+            importlib.import_module("sklearn")
     known = [f.name for f in fields(ALGORITHMS[name][0])]
     for key, value in options.items():
         if key not in known:

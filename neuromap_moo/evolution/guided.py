@@ -11,7 +11,6 @@ and parents are varied as in NSGA-II.
 from __future__ import annotations
 
 import copy
-import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +25,6 @@ from threadpoolctl import threadpool_limits
 from neuromap_moo.arrays import FloatArray
 from neuromap_moo.calibration.fit import fitted_system
 from neuromap_moo.calibration.measurements import Measurement
-from neuromap_moo.errors import requires_extra
 from neuromap_moo.evolution.generation import FAILED, SearchState, new_state, non_dominated_rows, search_generation
 from neuromap_moo.evolution.varied import varied_mappings
 from neuromap_moo.mapping.encoding import Genomes
@@ -56,12 +54,6 @@ PARENTS = 100  # of what is varied without the model
 #: logarithms of these columns. Fewer predicted better than more, and one length scale better than one for each.
 SHARES = ("t_dendops_s", "t_synops_s", "t_link_s")
 FEATURES = ("step_time_s", "message_hops", "cores_used")
-
-
-def check_installed() -> None:
-    """Raise InputError where scikit-learn, whose Gaussian processes correct the model, is not installed."""
-    with requires_extra("algorithm 'guided'", "guided"):
-        importlib.import_module("sklearn")
 
 
 class GuidedSearch(Algorithm):
