@@ -32,6 +32,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_type_aliases = {name: name for name in ("Metrics", *vars(neuromap_moo.arrays)) if name[0].isupper()}
 napoleon_google_docstring = False
+napoleon_custom_sections = [("Attributes", "params_style")]  # the members themselves may tell of some as well
 
 
 #: Pages here that are made of one at the root of the repository.
