@@ -82,3 +82,17 @@ def finite_number(where: str, value: Any, least: float = 0.0, unit: str = "", ab
         sign = ">" if above else ">="
         raise InputError(f"{where}: expected a number {sign} {least:g}{f' in {unit}' if unit else ''}, got {value!r}")
     return float(value)
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str], prefix: str) -> None:
+    """Raise InputError for a key that is not among the known ones; `prefix` is what the keys stand below."""
+    known = list(known)
+    for key in given:
+        if key not in known:
+            raise InputError(f"unknown key '{prefix}{key}'{did_you_mean(str(key), known)}")
+
+
+def expect(key: str, value: object, kind: type | tuple[type, ...], words: str) -> None:
+    """Raise InputError for a `value` that is not of the `kind` that `words` describe."""
+    if not isinstance(value, kind):
+        raise InputError(f"{key}: expected {words}, got {value!r}")

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import neuromap_moo as nm
-from neuromap_moo.app.settings import build_network
+from neuromap_moo.problem.networks import build_network
 from neuromap_moo.results.benchmark.instances import experiment_parts
 
 HERE = Path(__file__).resolve().parent

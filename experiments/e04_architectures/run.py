@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import neuromap_moo as nm
-from neuromap_moo.app.settings import build_network, cut_network
+from neuromap_moo.problem.networks import network_for
 from neuromap_moo.results.benchmark.instances import experiment_parts
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +36,7 @@ PUBLIC_LOG = (25, 13, 3, 3, 2, 12, 1, 1, 1)
 def problem_of(name: str, evaluator: Any = "analytic") -> nm.MappingProblem:
     """The problem of conf/experiment/NAME.yaml."""
     config, system = experiment_parts(name)
-    return nm.MappingProblem(cut_network(build_network(config), config, system), system, evaluator=evaluator)
+    return nm.MappingProblem(network_for(config, system), system, evaluator=evaluator, cut="as_given")
 
 
 def one(task: tuple[str, int]) -> dict[str, Any]:

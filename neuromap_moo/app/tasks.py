@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from neuromap_moo.app.messages import say
 from neuromap_moo.app.overrides import GROUPS, given_keys, lay_over_run, mark_given
 from neuromap_moo.app.process import alone_in, closing_boards, interruptible
 from neuromap_moo.app.screen import print_attempts, print_tables, progress, show_run, telling_of_compilation
-from neuromap_moo.app.settings import Settings, build_network, build_system, cut_network, has_activity
+from neuromap_moo.app.settings import Settings, build_system
 from neuromap_moo.boards.evaluator import STORE, DeviceEvaluator
 from neuromap_moo.boards.store import attempts_table, key_of
 from neuromap_moo.calibration.fit import calibrate
@@ -38,6 +37,7 @@ from neuromap_moo.network.network import Network, layer_table
 from neuromap_moo.partition.constraints import Constraints
 from neuromap_moo.partition.fixed import partitioner_for
 from neuromap_moo.problem.evaluators import evaluator_for
+from neuromap_moo.problem.networks import has_activity, network_for
 from neuromap_moo.problem.problem import MappingProblem
 from neuromap_moo.readers.files import MEASURED, measure_activity
 from neuromap_moo.results.folder import CHECKPOINT as CHECKPOINT_FILE
@@ -137,17 +137,15 @@ def _problem(settings: Settings, folder: Path) -> MappingProblem:
         say(f"activity: '{config.get('path')}' holds none; a mean of {config.get('activity')} per neuron is assumed")
     system = build_system(settings.system)
     network = _network(config, system)
-    return MappingProblem(network, system, settings.objectives, evaluator, settings.constraints)
+    return MappingProblem(network, system, settings.objectives, evaluator, settings.constraints, cut="as_given")
 
 
 def _network(config: Mapping[str, Any], system: System) -> Network:
-    """Make or read the network, say what it lost on the way, and cut its feature maps for the system."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        network = build_network(config, given_keys())
-    for text in dict.fromkeys(str(x.message) for x in caught if x.category is UserWarning):
+    """Make or read the network, number its neurons for the system, and say what it lost on the way."""
+    network = network_for(config, system, given_keys())
+    for text in network.notes:
         say(f"note: {text}")
-    return cut_network(network, config, system)
+    return network
 
 
 def _as_in_run(settings: Settings, resolved: dict[str, Any]) -> tuple[Settings, MappingProblem, Path, Path]:

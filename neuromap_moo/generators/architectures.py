@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 
 from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
 from neuromap_moo.generators.mlp import MAXIMUM_SYNAPSES
+from neuromap_moo.network.activity import ActivitySpec
 from neuromap_moo.network.assembly import UNIT_BITS, Assembly, Tensor
 from neuromap_moo.network.connectivity import Sparse
 from neuromap_moo.network.network import Network
@@ -97,7 +98,7 @@ def convolutional(
         target = assembly.layer(f"dense_{i}", whole_number(f"dense, layer {i}", n, 1), "relu")
         assembly.connect_matrix(x, target, weight_bits)
         x = target
-    return assembly.network(name, activity, activity_sigma, steps_per_inference, seed)
+    return assembly.network(name, ActivitySpec(activity, activity_sigma, steps_per_inference, seed))
 
 
 def reservoir(
@@ -128,7 +129,7 @@ def reservoir(
         pairs = (np.ones(n, dtype=np.int8), np.divmod(cells, neurons))
         assembly.connect(layer, pool, Sparse.from_matrix(csr_array(pairs, (layer.size, neurons))), weight_bits)
     assembly.connect_matrix(pool, readout, weight_bits)
-    return assembly.network(name, activity, activity_sigma, steps_per_inference, seed)
+    return assembly.network(name, ActivitySpec(activity, activity_sigma, steps_per_inference, seed))
 
 
 def transformer(
@@ -175,7 +176,7 @@ def transformer(
         inner = per_token(f"inner_{i}", back, hidden, "gelu")
         x = per_token(f"outer_{i}", inner, width, "norm")
         assembly.connect_each(back.ravel(), x.ravel())
-    return assembly.network(name, activity, activity_sigma, steps_per_inference, seed)
+    return assembly.network(name, ActivitySpec(activity, activity_sigma, steps_per_inference, seed))
 
 
 def _attend(assembly: Assembly, label: str, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:

@@ -29,7 +29,7 @@ from neuromap_moo.fixed_point.simulator import (
     stored_weights,
 )
 from neuromap_moo.lava.runner import TIME_LIMIT_S, called
-from neuromap_moo.network.activity import Activity, digest_of
+from neuromap_moo.network.activity import Activity, ActivitySpec, digest_of
 from neuromap_moo.network.assembly import Assembly, Tensor, weight_bits_of
 from neuromap_moo.network.network import Network
 
@@ -53,16 +53,9 @@ class Described(NamedTuple):
     unlike: tuple[str, ...]  #: what the simulation lacks
 
 
-def read_lava(
-    path: str | Path,
-    activity: float = 0.2,
-    activity_sigma: float = 0.5,
-    steps_per_inference: int = 1,
-    seed: int = 0,
-) -> Network:
+def read_lava(path: Path, spec: ActivitySpec) -> Network:
     """Read a graph of Lava processes; zero weights of dense and sparse connections are culled."""
-    path = Path(path)
-    return describe(path).assembly.network(path.stem, activity, activity_sigma, steps_per_inference, seed)
+    return describe(path).assembly.network(path.stem, spec)
 
 
 def measure_lava(path: str | Path, steps: int | None = None) -> Activity:

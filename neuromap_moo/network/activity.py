@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromap_moo.arrays import FloatArray
-from neuromap_moo.errors import InputError, finite_number, first_line
+from neuromap_moo.errors import InputError, finite_number, first_line, whole_number
 from neuromap_moo.files import whole_file
 from neuromap_moo.network.files import READ_ERRORS
 
@@ -92,20 +93,87 @@ def load_activity(path: str | Path, network_path: str | Path) -> dict[str, Float
 MAXIMUM_SIGMA = 10.0
 
 
-def lognormal_activity(
-    size: int, mean: float, sigma: float, rng: np.random.Generator, maximum: float = 1.0
-) -> FloatArray:
-    """Draw activity (size,) in messages per neuron and timestep with a log-normal spread around `mean`.
+@dataclass(frozen=True)
+class ActivitySpec:
+    """Activity of a network whose source holds none: drawn for every layer, the same at every call.
 
-    `sigma` is the standard deviation of the logarithm; 0 gives every neuron the mean. The draw is scaled so that the
-    layer's mean is exact and then cut at `maximum` (a neuron sends at most one message per timestep by default), which
-    lowers the mean a little when the spread is wide.
+    Parameters
+    ----------
+    activity
+        Mean messages per neuron and timestep of every layer.
+    activity_sigma
+        Spread within a layer: the standard deviation of the activity's logarithm (see `lognormal_activity`).
+    steps_per_inference
+        Timesteps of input that one inference needs.
+    seed
+        Of the draw, and of the connections where a generator draws these too.
+
+    Raises
+    ------
+    InputError
+        For a mean that is negative or above 1, a spread outside of 0..10, or a seed that is no whole number >= 0.
+
     """
+
+    activity: float = 0.2
+    activity_sigma: float = 0.5
+    steps_per_inference: int = 1  # checked by the network, which has a name
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check mean, spread and seed."""
+        check_activity(self.activity, self.activity_sigma)
+        whole_number("seed", self.seed)
+
+
+def check_activity(mean: float, sigma: float, maximum: float = 1.0) -> None:
+    """Raise InputError unless 0 <= `mean` <= `maximum` and 0 <= `sigma` <= MAXIMUM_SIGMA."""
     if finite_number("activity", mean) > maximum:
         raise InputError(
             f"activity: expected a mean of at most {maximum:g} messages per neuron and timestep, got {mean}"
         )
     if finite_number("activity_sigma", sigma) > MAXIMUM_SIGMA:
         raise InputError(f"activity_sigma: expected at most {MAXIMUM_SIGMA:g}, got {sigma}")
+
+
+def lognormal_activity(
+    size: int, mean: float, sigma: float, rng: np.random.Generator, maximum: float = 1.0
+) -> FloatArray:
+    """Draw the activity of a layer with a log-normal spread.
+
+    The draw is scaled so that the layer's mean is exact and then cut at `maximum`, which lowers the mean a little when
+    the spread is wide.
+
+    Parameters
+    ----------
+    size
+        Neurons of the layer.
+    mean
+        Mean messages per neuron and timestep.
+    sigma
+        Standard deviation of the activity's logarithm, at most 10; 0 gives every neuron the mean.
+    rng
+        What the draw comes from.
+    maximum
+        Most messages of a neuron per timestep.
+
+    Returns
+    -------
+    activity
+        (size,) messages per neuron and timestep.
+
+    Raises
+    ------
+    InputError
+        For a mean or spread out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lognormal_activity(4, 0.2, 0.0, np.random.default_rng(0)).tolist()
+    [0.2, 0.2, 0.2, 0.2]
+
+    """
+    check_activity(mean, sigma, maximum)
     draw = rng.lognormal(0.0, sigma, size)
     return np.asarray(np.minimum(draw * (mean / draw.mean()), maximum), dtype=np.float64)

@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 
 from neuromap_moo.arrays import FloatArray, IndexArray, IntArray
 from neuromap_moo.errors import InputError
-from neuromap_moo.network.activity import lognormal_activity
+from neuromap_moo.network.activity import ActivitySpec, lognormal_activity
 from neuromap_moo.network.connectivity import Connectivity, Convolution, Dense, Sparse
 from neuromap_moo.network.network import Layer, Network, Projection
 
@@ -57,6 +57,11 @@ class Assembly:
         self._projections: list[tuple[int, int, Connectivity, int]] = []
         self._n = 1
         self._relayed: list[tuple[Tensor, Tensor]] = []  # neurons that send what others send, and those
+        self._notes: dict[str, None] = {}  # in order, each once
+
+    def note(self, text: str) -> None:
+        """Keep what was approximated or left out for the network's `notes`."""
+        self._notes[text] = None
 
     def layer(self, name: str, size: int, kind: str, shape: Sequence[int] | None = None) -> Tensor:
         """Add a layer, a feature map where a shape (channels, height, width) is given; return its neurons (size,)."""
@@ -199,20 +204,20 @@ class Assembly:
         """Cut what belongs to all neurons (n_neurons,) into layers, by name."""
         return {d.name: values[d.first - 1 : d.first - 1 + d.size] for d in self._drafts}
 
-    def network(self, name: str, activity: float, sigma: float, steps: int, seed: int) -> Network:
-        """Make the network; no format read so far holds activity, so `lognormal_activity` draws it."""
-        rng = np.random.default_rng(seed)
+    def network(self, name: str, spec: ActivitySpec) -> Network:
+        """Make the network; no format read so far holds activity, so it is drawn as `spec` says."""
+        rng = np.random.default_rng(spec.seed)
         if not self._drafts:
             raise InputError(f"{self.where}: expected at least one layer of neurons, found none")
         joined = {end for a, b, _, _ in self._projections for end in (a, b)}
         layers = [
-            Layer(d.name, d.size, d.kind, lognormal_activity(d.size, activity, sigma, rng), d.shape)
+            Layer(d.name, d.size, d.kind, lognormal_activity(d.size, spec.activity, spec.activity_sigma, rng), d.shape)
             for i, d in enumerate(self._drafts)
             if i in joined or not joined  # an input that nothing on the chip reads is none
         ]
         names = [d.name for d in self._drafts]
         projections = [Projection(names[a], names[b], c, bits) for a, b, c, bits in self._projections]
-        return Network(name, tuple(layers), tuple(projections), steps)
+        return Network(name, tuple(layers), tuple(projections), spec.steps_per_inference, tuple(self._notes))
 
     def _connect(
         self,

@@ -23,7 +23,7 @@ from neuromap_moo.network.counts import largest_window_words, rows_product, rows
 def natural_of_number(shape: tuple[int, int, int], cut: str) -> IntArray:
     """(n,) place in the map (channels, height, width), in C order, of each neuron as `cut` numbers them."""
     places = np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape)
-    return np.ascontiguousarray(places.transpose(CUTS[cut])).ravel()
+    return np.ascontiguousarray(places.transpose(NUMBERINGS[cut])).ravel()
 
 
 #: Bits of a synapse's target index, of a row's header and of a memory word in the vendor's synapse memory
@@ -39,7 +39,7 @@ MOST_SLICES = 2**16 - 1
 
 #: How the neurons of a feature map are numbered: the axes (channel 0, row 1, column 2), outermost first. Slices are
 #: runs of numbers, so a map is cut along its outermost axis.
-CUTS = {"channels": (0, 1, 2), "rows": (1, 2, 0), "columns": (2, 1, 0)}
+NUMBERINGS = {"channels": (0, 1, 2), "rows": (1, 2, 0), "columns": (2, 1, 0)}
 
 
 def row_words(synapses: IntArray, weight_bits: int) -> IntArray:
@@ -259,7 +259,7 @@ class Convolution:
     transposed
         Whether it is a transposed convolution.
     cut
-        How the target's neurons are numbered, a key of `CUTS`; the source's numbering is in `place`.
+        How the target's neurons are numbered, a key of `NUMBERINGS`; the source's numbering is in `place`.
     place
         (n_source,) where each source neuron stands in the input map, in C order; -1 where it is not in it. A place no
         neuron stands at receives nothing. Without it the source is the map itself, numbered by channels.
@@ -294,8 +294,8 @@ class Convolution:
                 f"convolution, groups: expected a divisor of {self.input_shape[0]} input and {self.output_shape[0]} "
                 f"output channels, got {self.groups}"
             )
-        if self.cut not in CUTS:
-            raise InputError(f"convolution, cut: expected one of {', '.join(CUTS)}, got {self.cut!r}")
+        if self.cut not in NUMBERINGS:
+            raise InputError(f"convolution, cut: expected one of {', '.join(NUMBERINGS)}, got {self.cut!r}")
         size = int(np.prod(self.input_shape, dtype=np.int64))
         given = np.arange(size, dtype=np.int32) if self.place is None else self.place
         place = frozen("convolution, place", given, np.int32)
@@ -349,7 +349,7 @@ class Convolution:
 
     def rows(self, target_bounds: IntArray) -> SliceRows:
         """Return what each row reaches of the slices between `target_bounds` (k + 1,)."""
-        order = CUTS[self.cut]
+        order = NUMBERINGS[self.cut]
         target_stride, source_stride = np.empty(3, dtype=np.int64), np.empty(3, dtype=np.int64)
         places = (self.groups, *self.input_shape[1:])
         for axis in range(3):

@@ -34,6 +34,7 @@ def save_network(network: Network, path: str | os.PathLike[str]) -> None:
     if Path(path).suffix != ".npz":
         raise InputError(f"network file '{path}': expected an ending .npz, by which it is known when it is read")
     meta, arrays = to_arrays(network)
+    meta["notes"] = list(network.notes)  # which older files have not
     with whole_file(path) as temporary, open(temporary, "wb") as f:
         np.savez_compressed(f, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
 
@@ -69,7 +70,8 @@ def load_npz(path: str | os.PathLike[str]) -> Network:
                 else:
                     connectivity = Sparse(*shape, indptr=data[f"indptr_{i}"], indices=data[f"indices_{i}"])
                 projections.append(Projection(x["source"], x["target"], connectivity, x["weight_bits"]))
-            return Network(meta["name"], tuple(layers), tuple(projections), meta["steps_per_inference"])
+            notes = tuple(str(text) for text in meta.get("notes", ()))
+            return Network(meta["name"], tuple(layers), tuple(projections), meta["steps_per_inference"], notes)
     except InputError as error:
         raise InputError(f"network file '{path}': {error}") from error
     except READ_ERRORS as error:

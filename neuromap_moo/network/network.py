@@ -17,8 +17,8 @@ from scipy.sparse import csr_array
 from neuromap_moo.arrays import FloatArray, IntArray
 from neuromap_moo.errors import InputError, did_you_mean, whole_number
 from neuromap_moo.network.connectivity import (
-    CUTS,
     GEOMETRY,
+    NUMBERINGS,
     Connectivity,
     Convolution,
     Dense,
@@ -34,7 +34,7 @@ SCHEMA = 1
 class Layer:
     """A population of neurons: `activity` (size,) is the mean messages per neuron per timestep.
 
-    A feature map has a `shape` (channels, height, width), and `cut`, a key of `CUTS`, tells how its neurons are
+    A feature map has a `shape` (channels, height, width), and `cut`, a key of `NUMBERINGS`, tells how its neurons are
     numbered: slices are runs of numbers, so the map is cut by channels, rows or columns. `with_cuts` changes it.
     Where `with_orders` has numbered other neurons anew, `order` (size,) is the number that each had before.
     """
@@ -61,8 +61,8 @@ class Layer:
                 f"layer '{self.name}': expected activity finite and >= 0, got {self.activity.min()}.."
                 f"{self.activity.max()}; it is the mean number of messages per neuron and timestep"
             )
-        if self.cut not in CUTS:
-            raise InputError(f"layer '{self.name}', cut: expected one of {', '.join(CUTS)}, got {self.cut!r}")
+        if self.cut not in NUMBERINGS:
+            raise InputError(f"layer '{self.name}', cut: expected one of {', '.join(NUMBERINGS)}, got {self.cut!r}")
         if self.order is not None:
             object.__setattr__(self, "order", frozen(f"layer '{self.name}', order", self.order, np.int64))
             if self.shape is not None or not np.array_equal(np.sort(self.order), np.arange(self.size)):
@@ -106,18 +106,40 @@ class Projection:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Layers and projections; compared by content digest. Cycles (recurrence) are allowed."""
+    """Layers and the projections between them, of which some may form cycles; compared by content digest.
+
+    Parameters
+    ----------
+    name
+        For people; it does not count when networks are compared.
+    layers
+        With unique names; a mapping's cores are counted in this order.
+    projections
+        At most one per pair of layers, or several from different neurons of the source.
+    steps_per_inference
+        Timesteps of input that one inference needs: 1 for a pipelined graded network, many for a rate-coded one.
+    notes
+        What a reader approximated or left out; it does not count when networks are compared.
+
+    Raises
+    ------
+    InputError
+        For names that are not unique or unknown, sizes that do not fit, and synapses that should be in one projection.
+
+    """
 
     name: str
     layers: tuple[Layer, ...]
     projections: tuple[Projection, ...]
     steps_per_inference: int = 1
+    notes: tuple[str, ...] = ()
     layer_index: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check names, sizes and that each neuron has its synapses to a layer in one projection."""
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "projections", tuple(self.projections))
+        object.__setattr__(self, "notes", tuple(self.notes))
         if not self.layers:
             raise InputError(f"network '{self.name}': expected at least one layer, got none")
         index = {layer.name: i for i, layer in enumerate(self.layers)}
@@ -222,19 +244,20 @@ class Network:
 def with_cuts(network: Network, cuts: Mapping[str, str]) -> Network:
     """Return the network with the neurons of some feature maps numbered anew, by layer name; see `Layer`."""
     _refuse_unknown("cut", cuts, network)
-    layers, earlier = [], {}
+    layers: list[Layer] = []
+    earlier: dict[str, IntArray] = {}
     for layer in network.layers:
         cut = cuts.get(layer.name, layer.cut)
         if cut != layer.cut:
             if layer.shape is None:
                 raise InputError(f"layer '{layer.name}', cut: expected a feature map, it has no shape")
-            if cut not in CUTS:
-                raise InputError(f"layer '{layer.name}', cut: expected one of {', '.join(CUTS)}, got {cut!r}")
+            if cut not in NUMBERINGS:
+                raise InputError(f"layer '{layer.name}', cut: expected one of {', '.join(NUMBERINGS)}, got {cut!r}")
             number = np.argsort(natural_of_number(layer.shape, layer.cut))
             earlier[layer.name] = number[natural_of_number(layer.shape, cut)]
             layer = replace(layer, cut=cut)
         layers.append(layer)
-    return _renumbered(network, layers, earlier)
+    return _renumbered(network, layers, earlier) if earlier else network
 
 
 def with_orders(network: Network, orders: Mapping[str, IntArray]) -> Network:

@@ -223,7 +223,7 @@ class Constraints:
             what = [key for key in REGIONS if getattr(layer, key) is not None]
             bounds = [_Bound(free.size, f"usable cores{' in its ' if what else ''}{' and '.join(what)}")]
             if i in grouped:
-                bounds.append(_Bound(int(np.bincount(chip[free]).max()), "usable cores on one chip"))
+                bounds.append(_Bound(int(np.bincount(chip[free], minlength=1).max()), "usable cores on one chip"))
             _bound(limited[i], f"constraints, layer '{name}'", layer, sizes[i] if sizes else 0, bounds, count)
         return limited
 

@@ -1,12 +1,18 @@
-"""How feature maps are cut: by channels, rows or columns, layer by layer."""
+"""How the neurons of feature maps are numbered: by channels, rows or columns, layer by layer.
+
+Slices are runs of numbers, so the numbering decides whether a map is cut along its channels, rows or columns.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from neuromap_moo.network.connectivity import CUTS, MOST_SLICES, Connectivity, Convolution, slice_bounds
+from neuromap_moo.errors import InputError, did_you_mean
+from neuromap_moo.network.connectivity import MOST_SLICES, NUMBERINGS, Connectivity, Convolution, slice_bounds
 from neuromap_moo.network.network import Layer, Network, with_cuts
 from neuromap_moo.system.system import System
 
@@ -17,8 +23,40 @@ CORES_FACTOR = 1.25
 COUNTED = 2_000_000
 
 
+def numbered_for(network: Network, system: System, cut: Any = "auto", key: str = "cut") -> Network:
+    """Number the feature maps of a network for a system; a network without any is returned as it is.
+
+    Parameters
+    ----------
+    network
+        Read or generated, with its activity.
+    system
+        Whose cores the slices are to fit.
+    cut
+        "auto": as `with_best_cuts` does; "as_given" or None: as it is; "channels", "rows" or "columns" for all maps, or
+        one of them for each of some layers by name.
+    key
+        Names `cut` in errors.
+
+    Raises
+    ------
+    InputError
+        For an unknown numbering or layer.
+
+    """
+    if cut is None or cut == "as_given":
+        return network
+    if cut == "auto":
+        return with_best_cuts(network, system)
+    if isinstance(cut, Mapping):
+        return with_cuts(network, {str(name): str(of_layer) for name, of_layer in cut.items()})
+    if cut not in NUMBERINGS:
+        raise InputError(f"{key}: no '{cut}'{did_you_mean(str(cut), ('auto', 'as_given', *NUMBERINGS))}")
+    return with_cuts(network, {layer.name: cut for layer in network.layers if layer.shape is not None})
+
+
 def with_best_cuts(network: Network, system: System) -> Network:
-    """Cut every feature map as costs it few cores and then few messages.
+    """Number every feature map so that it takes few cores first, and few messages then.
 
     For each layer alone: of the cuts that fit into `CORES_FACTOR` times the fewest cores, the one in which the layer
     receives the fewest messages when it is cut in as many slices. Layers for which this makes no difference follow the
@@ -45,10 +83,10 @@ def with_best_cuts(network: Network, system: System) -> Network:
 
 
 def _best(network: Network, layer: Layer, system: System) -> list[str]:
-    """Cuts of a layer that are as good as any, in the order of `CUTS`."""
+    """Cuts of a layer that are as good as any, in the order of `NUMBERINGS`."""
     incoming = [p for p in network.projections if p.target == layer.name]
     fewest, cut_forms = {}, {}
-    for cut in CUTS:
+    for cut in NUMBERINGS:
         forms: list[tuple[Connectivity, int, np.ndarray]] = [
             (
                 replace(p.connectivity, cut=cut) if isinstance(p.connectivity, Convolution) else p.connectivity,
@@ -61,7 +99,7 @@ def _best(network: Network, layer: Layer, system: System) -> list[str]:
         if k:
             fewest[cut], cut_forms[cut] = k, forms
     if not fewest:
-        return list(CUTS)  # it fits in none; the partition says so
+        return list(NUMBERINGS)  # it fits in none; the partition says so
     within = {cut: k for cut, k in fewest.items() if k <= CORES_FACTOR * min(fewest.values())}
     k = max(within.values())
     messages = {cut: sum(_messages(form, activity, layer, k) for form, _, activity in cut_forms[cut]) for cut in within}

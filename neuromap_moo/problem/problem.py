@@ -30,6 +30,7 @@ from neuromap_moo.network.network import Network
 from neuromap_moo.partition.constraints import Constraints
 from neuromap_moo.partition.core_graph import CoreGraph
 from neuromap_moo.partition.fixed import partitioner_for
+from neuromap_moo.partition.map_numbering import numbered_for
 from neuromap_moo.partition.partitioner import rows_that_fit
 from neuromap_moo.problem.baselines import balanced_baselines, named_baselines
 from neuromap_moo.problem.evaluators import evaluator_for
@@ -65,6 +66,10 @@ class MappingProblem(Problem):
         An evaluator, the name of one, or a dict of its name and options; None is the analytic model.
     constraints
         Constraints, a dict in their YAML form, or the path of a YAML file; None: anywhere.
+    cut
+        How feature maps are numbered, which decides how slices cut them: "auto" for few cores and few messages on this
+        system, "as_given" as they are, or what `network.cut` of a configuration says. `problem.network` is the network
+        so numbered; one without feature maps stays the same object.
 
     Raises
     ------
@@ -89,16 +94,17 @@ class MappingProblem(Problem):
         objectives: Sequence[str] = ("latency_s", "energy_j"),
         evaluator: Evaluator | str | abc.Mapping[str, Any] | None = None,
         constraints: Constraints | abc.Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        cut: str | abc.Mapping[str, str] | None = "auto",
     ) -> None:
         if not isinstance(network, (Network, CoreGraph)):
             raise TypeError(f"network: expected a Network or a CoreGraph, got {type(network).__name__}")
         if not isinstance(system, System):
             raise TypeError(f"system: expected a System, got {type(system).__name__}; use nm.load_system('loihi2')")
-        self.network = network
+        self.network = network if isinstance(network, CoreGraph) else numbered_for(network, system, cut)
         self.system = system
         self.objectives = check_objectives(objectives)
         self.constraints = Constraints.from_config(constraints)
-        self.partitioner = partitioner_for(network, system, self.constraints)
+        self.partitioner = partitioner_for(self.network, system, self.constraints)
         self.rules = Rules.for_problem(self.constraints, self.partitioner, system)
         self.evaluator = evaluator_for(evaluator, self.partitioner, system)
         self.encoding = Encoding.for_problem(self.partitioner, system, self.rules)

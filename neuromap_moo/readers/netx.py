@@ -11,24 +11,35 @@ import numpy as np
 from neuromap_moo.arrays import FloatArray, IntArray
 from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.fixed_point.simulator import Geometry, Synapses
+from neuromap_moo.network.activity import ActivitySpec
 from neuromap_moo.network.assembly import UNIT_BITS, Assembly, Tensor, weight_bits_of
 from neuromap_moo.network.network import Network
 from neuromap_moo.processes.hdf5 import read_hdf5
+from neuromap_moo.readers.input_shape import InputShape, given_shapes
+
+#: Name of the layer that a network's input comes in at.
+INPUT = "input"
 
 
-def read_net(
-    path: str | Path,
-    activity: float = 0.2,
-    activity_sigma: float = 0.5,
-    steps_per_inference: int = 1,
-    seed: int = 0,
-) -> Network:
+def read_net(path: Path, spec: ActivitySpec, input_shape: InputShape = None) -> Network:
     """Read a lava-dl `.net` file; zero weights of dense layers are culled.
 
-    The file holds no activity: every layer gets `activity` as its mean, spread as in `lognormal_activity`.
+    Parameters
+    ----------
+    path
+        Of the file.
+    spec
+        Activity, of which the file holds none.
+    input_shape
+        In place of the file's own; needed where the file begins with a convolution and has none.
+
+    Raises
+    ------
+    InputError
+        With the layer for what cannot be read.
+
     """
-    path = Path(path)
-    return walk(path).assembly.network(path.stem, activity, activity_sigma, steps_per_inference, seed)
+    return walk(path, input_shape).assembly.network(path.stem, spec)
 
 
 class NetxLayers(NamedTuple):
@@ -40,20 +51,20 @@ class NetxLayers(NamedTuple):
     neurons: list[tuple[Tensor, str, Any]]  #: of each layer: where it stands, and its group of the file
 
 
-def walk(path: Path) -> NetxLayers:
+def walk(path: Path, input_shape: InputShape = None) -> NetxLayers:
     """Read a file's layers one by one."""
     file = read_hdf5(path, "a lava-dl .net file (HDF5)")
     if not isinstance(file.get("layer"), dict):
         raise InputError(f"'{path}': expected a lava-dl .net file with a group 'layer', found {list(file)}")
     try:
-        return _walk_layers(file["layer"], path)
+        return _walk_layers(file["layer"], path, given_shapes(f"'{path}'", input_shape, {INPUT: []}).get(INPUT))
     except InputError:
         raise
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise InputError(f"'{path}': expected a lava-dl .net file, could not read it ({first_line(error)})") from error
 
 
-def _walk_layers(group: Any, path: Path) -> NetxLayers:
+def _walk_layers(group: Any, path: Path, given: list[int] | None) -> NetxLayers:
     walked = NetxLayers(Assembly(f"'{path}'"), [], [], [])
     if not len(group):
         raise InputError(f"'{path}': expected at least one layer, the group 'layer' is empty")
@@ -68,33 +79,36 @@ def _walk_layers(group: Any, path: Path) -> NetxLayers:
         if kind == "input":
             if walked.outputs:
                 raise InputError(f"{where}: expected 'input' only as the first layer")
-            walked.outputs.append(_input(walked, where, node, node["shape"]))
+            walked.outputs.append(_input(walked, where, node, node["shape"] if given is None else given))
             continue
         if kind not in LAYERS:
             raise InputError(
                 f"{where}: layers of type '{kind}' cannot be read; expected one of input, {', '.join(LAYERS)}"
             )
         if not walked.outputs:
-            walked.outputs.append(_missing_input(walked, where, node, kind))
+            walked.outputs.append(_missing_input(walked, where, node, kind, given))
         walked.outputs.append(LAYERS[kind](walked, where, node, i))
     return walked
 
 
-def _input(walked: NetxLayers, where: str, node: Any, shape: IntArray) -> Tensor:
+def _input(walked: NetxLayers, where: str, node: Any, shape: IntArray | list[int]) -> Tensor:
     sizes = np.atleast_1d(shape).astype(np.int64)
     size = int(np.prod(sizes)) if (sizes > 0).all() and np.log10(sizes.astype(float)).sum() < 18 else 0
     if not size:
         raise InputError(f"{where}, shape: expected numbers of neurons, got {sizes.tolist()}")
-    neurons = walked.assembly.layer("input", size, "input", tuple(sizes) if len(sizes) == 3 else None)
+    neurons = walked.assembly.layer(INPUT, size, "input", tuple(sizes) if len(sizes) == 3 else None)
     walked.neurons.append((neurons, where, node))
     return neurons.reshape(sizes) if len(sizes) == 3 else neurons
 
 
-def _missing_input(walked: NetxLayers, where: str, node: Any, kind: str) -> Tensor:
+def _missing_input(walked: NetxLayers, where: str, node: Any, kind: str, given: list[int] | None) -> Tensor:
     """Make the input layer of a file that begins with its first layer of neurons."""
-    if kind not in ("dense", "dense_rec"):
-        raise InputError(f"{where}: expected an 'input' or 'dense' layer at first, got '{kind}'")
-    return _input(walked, where, {}, np.array([_weights(node, where, 2).shape[1]]))
+    if given is None and kind not in ("dense", "dense_rec"):
+        raise InputError(
+            f"{where}: expected an 'input' or 'dense' layer at first, got '{kind}'; give input_shape, its "
+            "(channels, height, width)"
+        )
+    return _input(walked, where, {}, [_weights(node, where, 2).shape[1]] if given is None else given)
 
 
 def _dense(walked: NetxLayers, where: str, node: Any, i: int) -> Tensor:

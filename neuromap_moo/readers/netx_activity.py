@@ -14,6 +14,7 @@ from neuromap_moo.errors import InputError
 from neuromap_moo.fixed_point.samples import BATCH, frames_of, spikes_of
 from neuromap_moo.fixed_point.simulator import Delta, Lif, Neurons, Relay, Sigma, SigmaDelta, simulate
 from neuromap_moo.network.activity import Activity, digest_of
+from neuromap_moo.readers.input_shape import InputShape
 from neuromap_moo.readers.netx import text_of, walk
 
 #: Bits of the fraction in messages and in weights of sigma-delta networks, and by which LIF biases are shifted: what
@@ -22,7 +23,11 @@ SPIKE_EXP, STATE_EXP, BIAS_EXP, ONE = 6, 6, 6, 64
 
 
 def measure_net(
-    path: str | Path, samples: Mapping[str, NDArray[Any]] | None = None, steps: int | None = None, seed: int = 0
+    path: Path,
+    samples: Mapping[str, NDArray[Any]] | None = None,
+    input_shape: InputShape = None,
+    seed: int = 0,
+    steps: int | None = None,
 ) -> Activity:
     """Simulate a lava-dl network; a neuron's activity is the share of timesteps in which it sends something.
 
@@ -31,8 +36,7 @@ def measure_net(
     not 0; values from 0 to 1 in samples without timesteps are the chance of a spike in each of `steps`. Inputs of
     sigma-delta networks are taken as they are where they are integers, else in units of 1/64.
     """
-    path = Path(path)
-    walked = walk(path)
+    walked = walk(path, input_shape)
     layers = [(neurons, _model(where, node, i == 0)) for i, (neurons, where, node) in enumerate(walked.neurons)]
     shape, where = walked.outputs[0].shape, f"'{path}'"
     if isinstance(layers[0][1], Relay):

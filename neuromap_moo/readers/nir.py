@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +12,11 @@ import numpy as np
 
 from neuromap_moo.arrays import FloatArray
 from neuromap_moo.errors import InputError, first_line
+from neuromap_moo.network.activity import ActivitySpec
 from neuromap_moo.network.assembly import UNIT_BITS, Assembly, Tensor, map_shape
 from neuromap_moo.network.network import Network
 from neuromap_moo.processes.hdf5 import read_hdf5
+from neuromap_moo.readers.input_shape import InputShape, given_shapes
 
 #: Node types whose neurons send messages.
 NEURONS = ("I", "IF", "LI", "LIF", "CubaLI", "CubaLIF", "Threshold")
@@ -24,33 +26,38 @@ MATRICES, CONVOLUTIONS, POOLS = ("Affine", "Linear"), ("Conv1d", "Conv2d"), ("Su
 PASSES = ("Input", "Output", "Flatten", "Scale", "Delay")
 
 
-def read_nir(
-    path: str | Path,
-    activity: float = 0.2,
-    activity_sigma: float = 0.5,
-    steps_per_inference: int = 1,
-    seed: int = 0,
-    weight_bits: int = 8,
-) -> Network:
+def read_nir(path: Path, spec: ActivitySpec, input_shape: InputShape = None, weight_bits: int = 8) -> Network:
     """Read a NIR file: a layer per population of neurons, per pool, and per weighted node that no neurons follow.
 
-    The file's weights are floating-point numbers, taken as quantised to `weight_bits`; zeros of Affine and Linear nodes
-    are culled. The file holds no activity: every layer gets `activity` as its
-    mean, spread as in `lognormal_activity`.
+    Parameters
+    ----------
+    path
+        Of the file.
+    spec
+        Activity, of which the file holds none.
+    input_shape
+        In place of the file's own: of the one input, or of each by the name of its node.
+    weight_bits
+        That the file's floating-point weights are taken as quantised to; zeros of Affine and Linear nodes are culled.
+
+    Raises
+    ------
+    InputError
+        With the node for what cannot be read.
+
     """
-    path = Path(path)
-    return read_graph(path, weight_bits).assembly.network(
-        path.stem, activity, activity_sigma, steps_per_inference, seed
-    )
+    return read_graph(path, input_shape, weight_bits).assembly.network(path.stem, spec)
 
 
-def read_graph(path: Path, weight_bits: int = 8) -> Reading:
+def read_graph(path: Path, input_shape: InputShape = None, weight_bits: int = 8) -> Reading:
     """Read a file; what it describes has its layers and connections."""
     where = f"'{path}'"
     data = read_hdf5(path, "a NIR file (HDF5)")
     try:
         # older files hold no types that would pass the check
-        graph = nir.dict2NIRNode(_native(data["node"]) | {"type_check": False})
+        native = _native(data["node"]) | {"type_check": False}
+        _set_shapes(where, native["nodes"], input_shape)
+        graph = nir.dict2NIRNode(native)
         if not isinstance(graph, nir.NIRGraph):
             raise ValueError(f"its root is a {type(graph).__name__}, no graph")
         nodes, edges = _flat(graph)
@@ -61,6 +68,14 @@ def read_graph(path: Path, weight_bits: int = 8) -> Reading:
     reading = Reading(where, nodes, edges, weight_bits)
     reading.read()
     return reading
+
+
+def _set_shapes(where: str, nodes: Mapping[str, Any], input_shape: InputShape) -> None:
+    """Give the graph's inputs the shapes that a user gives, in place."""
+    inputs = {name: node for name, node in nodes.items() if node["type"] == "Input"}
+    sizes = {name: np.ravel(node.get("shape", ())).tolist() for name, node in inputs.items()}
+    for name, shape in given_shapes(where, input_shape, sizes).items():
+        inputs[name]["shape"] = np.array(shape)
 
 
 def _native(value: Any) -> Any:

@@ -20,6 +20,7 @@ from neuromap_moo.errors import InputError, finite_number
 from neuromap_moo.fixed_point.samples import BATCH, spikes_of
 from neuromap_moo.fixed_point.simulator import ALIGN_BITS, DECAY_BITS, Geometry, Lif, Neurons, Relay, Synapses, simulate
 from neuromap_moo.network.activity import Activity, digest_of
+from neuromap_moo.readers.input_shape import InputShape
 from neuromap_moo.readers.nir import MATRICES, POOLS, Connected, Reading, read_graph
 
 #: Largest weight and threshold of a population in fixed point.
@@ -40,10 +41,11 @@ class _Population(NamedTuple):
 
 
 def measure_nir(
-    path: str | Path,
+    path: Path,
     samples: Mapping[str, NDArray[Any]] | None = None,
-    steps: int | None = None,
+    input_shape: InputShape = None,
     seed: int = 0,
+    steps: int | None = None,
     dt: float | None = None,
 ) -> Activity:
     """Simulate a NIR graph; a neuron's activity is the share of timesteps of `dt` in which it sends something.
@@ -51,8 +53,7 @@ def measure_nir(
     `samples` hold one array as for lava-dl networks of spiking neurons (`measure_net`). Neurons without a threshold (I,
     LI, CubaLI) and sums that no neurons follow send in every step; what they feed is not simulated.
     """
-    path = Path(path)
-    reading = read_graph(path)
+    reading = read_graph(path, input_shape)
     inputs_of = [name for name in reading.neurons if reading.kind[name] == "Input"]
     if len(inputs_of) != 1:
         raise InputError(f"'{path}': activity is measured on graphs with one input, it has {len(inputs_of)}")

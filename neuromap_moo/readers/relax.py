@@ -7,7 +7,6 @@ called.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from neuromap_moo.errors import InputError, first_line, requires_extra
+from neuromap_moo.network.activity import ActivitySpec
 from neuromap_moo.network.network import Network
 from neuromap_moo.readers.onnx.reader import walk
 
@@ -51,27 +51,10 @@ WEIGHTED = {"conv1d": "nn.conv1d", "conv2d": "nn.conv2d", "conv2d_transpose": "n
 LAYOUTS = {"data_layout": ("NCHW", "NCW"), "kernel_layout": ("OIHW", "OIW", "IOHW", "IOW"), "layout": ("NCHW", "NCW")}
 
 
-def from_relax(
-    module: Any,
-    function: str = "main",
-    *,
-    name: str = "relax",
-    activity: float = 0.2,
-    activity_sigma: float = 0.5,
-    steps_per_inference: int = 1,
-    seed: int = 0,
-    weight_bits: int = 8,
-) -> Network:
-    """Read a function of a TVM relax module (`tvm.IRModule`) as ONNX graphs are read; weights must be bound constants.
-
-    Every layer gets `activity` as its mean, spread as in `nm.lognormal_activity`. What is left out is told by warnings.
-    Raises InputError with the binding and the operator where something cannot be mapped.
-    """
+def from_relax(module: Any, function: str, name: str, spec: ActivitySpec, weight_bits: int) -> Network:
+    """Read a function of a TVM relax module as ONNX graphs are read; see `readers.files.from_relax`."""
     where = f"relax module '{name}'"
-    walked = walk(where, to_onnx(module, function, where), None, weight_bits)
-    for text in walked.notes:
-        warnings.warn(f"{where}: {text}", stacklevel=2)
-    return walked.assembly.network(name, activity, activity_sigma, steps_per_inference, seed)
+    return walk(where, to_onnx(module, function, where), None, weight_bits).assembly.network(name, spec)
 
 
 def partition_relax(module: Any) -> Any:

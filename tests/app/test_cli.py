@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -325,6 +326,34 @@ def test_default_folder_is_named_by_time_and_seed(here, monkeypatch, capsys):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_s7", folder.name)
     assert str(folder.relative_to(here)) in out
     assert {p.name for p in here.iterdir()} == {"outputs"}  # and nothing of Hydra's
+
+
+@pytest.mark.parametrize("ending", ["onnx", "net"])
+def test_one_file_is_one_problem_on_the_command_line_and_in_python(ending, here, monkeypatch, capsys):
+    small_graph(here)
+    with h5py.File(here / "net.net", "w") as file:
+        for i, (kind, datasets) in enumerate(
+            [
+                ("input", {"shape": [2, 40, 40]}),
+                ("conv", {"shape": [4, 38, 38], "weight": np.ones((4, 2, 3, 3)), "stride": 1}),
+            ]
+        ):
+            group = file.create_group(f"layer/{i}")
+            group["type"] = np.array([kind.encode()])
+            for key, value in datasets.items():
+                group[key] = np.array(value)
+    keys = ["task=sample", "mappings=2", "network=file", f"network.path=net.{ending}", "network.activity=0.3"]
+    memory = "system.capacities.synapse_words.value=60"
+    code, _, err = call(monkeypatch, capsys, *keys, memory, "output=sample")
+    assert (code, "note: Softmax is taken as a function" in err) == (0, ending == "onnx"), err
+    system = nm.load_system("loihi2", {"capacities": {"synapse_words": {"value": 60}}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        network = nm.load_network(f"net.{ending}", activity=0.3)
+    problem = nm.MappingProblem(network, system)
+    written = json.loads((here / "sample" / "mappings.json").read_text())
+    assert written["network"] == problem.network.digest
+    assert written["network"] != nm.MappingProblem(network, system, cut="rows").network.digest
 
 
 def test_a_network_from_a_file_goes_by_its_name(here, monkeypatch, capsys):

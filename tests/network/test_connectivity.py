@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import neuromap_moo as nm
 from neuromap_moo.mapping.mapping import stack
 from neuromap_moo.models.analytic import AnalyticEvaluator
-from neuromap_moo.network.connectivity import CUTS, row_words, slice_bounds
+from neuromap_moo.network.connectivity import NUMBERINGS, row_words, slice_bounds
 from neuromap_moo.network.files import load_npz
 from neuromap_moo.oracles import analytic
 from neuromap_moo.partition.partitioner import Partitioner
@@ -37,7 +37,7 @@ def convolutions(draw):
         dilation=draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
         groups=groups,
         transposed=draw(st.booleans()),
-        cut=draw(st.sampled_from(sorted(CUTS))),
+        cut=draw(st.sampled_from(sorted(NUMBERINGS))),
         place=None if place is None else np.array(place),
     )
 
@@ -178,7 +178,7 @@ def whole_matrix(network, order):
     for x in network.layers:
         places = np.arange(x.size)
         if x.shape is not None:
-            places = np.arange(x.size).reshape(x.shape).transpose(CUTS[order[x.name]]).ravel()
+            places = np.arange(x.size).reshape(x.shape).transpose(NUMBERINGS[order[x.name]]).ravel()
         natural.append(places)
     for p in network.projections:
         a, b = network.layer_index[p.source], network.layer_index[p.target]
@@ -186,7 +186,7 @@ def whole_matrix(network, order):
     return matrix
 
 
-@given(seed=st.integers(0, 1000), cuts=st.tuples(*[st.sampled_from(sorted(CUTS))] * 3))
+@given(seed=st.integers(0, 1000), cuts=st.tuples(*[st.sampled_from(sorted(NUMBERINGS))] * 3))
 def test_a_cut_numbers_neurons_anew_and_changes_no_synapse(seed, cuts):
     before = small_network(np.random.default_rng(seed))
     after = nm.with_cuts(before, dict(zip(["first", "second", "pool"], cuts, strict=True)))
@@ -197,12 +197,12 @@ def test_a_cut_numbers_neurons_anew_and_changes_no_synapse(seed, cuts):
     for x, y in zip(before.layers, after.layers, strict=True):
         places = np.arange(x.size)
         if x.shape is not None:
-            places = places.reshape(x.shape).transpose(CUTS[y.cut]).ravel()
+            places = places.reshape(x.shape).transpose(NUMBERINGS[y.cut]).ravel()
         assert y.activity.tolist() == x.activity[places].tolist()
     assert nm.with_cuts(after, plain) == before
 
 
-@given(seed=st.integers(0, 1000), cuts=st.tuples(*[st.sampled_from(sorted(CUTS))] * 3))
+@given(seed=st.integers(0, 1000), cuts=st.tuples(*[st.sampled_from(sorted(NUMBERINGS))] * 3))
 def test_metrics_of_convolutions_equal_the_oracle(seed, cuts):
     rng = np.random.default_rng(seed)
     network = small_network(rng, cuts)
@@ -237,11 +237,13 @@ def test_a_mapping_of_convolutions_is_checked_with_its_memory():
     problem = nm.MappingProblem(network, system)
     assert problem.partitioner.layer_loads(1, 4).words.tolist() == [16 * 81] * 4
     by_rows = nm.with_cuts(network, {"map": "rows"})
-    assert nm.MappingProblem(by_rows, system).partitioner.layer_loads(1, 4).words.tolist() == [64 * 81] * 4
+    assert (
+        nm.MappingProblem(by_rows, system, cut="as_given").partitioner.layer_loads(1, 4).words.tolist() == [64 * 81] * 4
+    )
     tight = nm.mesh_system(4, 4, cores_per_router=1, synapse_words=2000)
     assert nm.MappingProblem(network, tight).partitioner.minimum.tolist() == [1, 3]
     with pytest.raises(nm.InputError, match=r"layer 'map'.*needs"):
-        nm.MappingProblem(by_rows, tight)
+        nm.MappingProblem(by_rows, tight, cut="as_given")
     with pytest.raises(nm.InputError, match="synapse words"):
         nm.check(nm.Mapping((1, 2), (0, 1, 2)), nm.MappingProblem(network, tight))
 
@@ -310,3 +312,27 @@ def test_a_feature_map_needs_the_shape_and_cut_of_its_convolution():
         nm.Network("n", [layer("a", (1, 2, 2), rng), layer("b", (1, 2, 2), rng)], [nm.Projection("a", "b", c)])
     with pytest.raises(nm.InputError, match=r"layer 'x', shape: expected \(channels, height, width\) of 4 neurons"):
         nm.Layer("x", 4, "relu", [0.0] * 4, (1, 3, 1))
+
+
+@pytest.mark.parametrize("cut", ["auto", "as_given", None, "rows", {}])
+def test_a_network_without_feature_maps_stays_the_same_object(cut):
+    network = nm.sparse_mlp([20, 30, 10], 0.2)
+    assert nm.MappingProblem(network, nm.mesh_system(3, 3), cut=cut).network is network
+
+
+def test_a_problem_numbers_feature_maps_for_its_system():
+    network = small_network(np.random.default_rng(0))
+    system = nm.mesh_system(4, 4, cores_per_router=4)
+    best = nm.with_best_cuts(network, system)
+    assert nm.MappingProblem(network, system).network == best
+    assert nm.MappingProblem(best, system).network == best
+    assert nm.MappingProblem(network, system, cut="as_given").network is network
+    maps = [x for x in network.layers if x.shape is not None]
+    by_rows = nm.with_cuts(network, {x.name: "rows" for x in maps})
+    assert nm.MappingProblem(network, system, cut="rows").network == by_rows
+    one = {maps[-1].name: "columns"}
+    assert nm.MappingProblem(network, system, cut=one).network == nm.with_cuts(network, one)
+    with pytest.raises(
+        nm.InputError, match="cut: no 'diagonal'; choose one of: as_given, auto, channels, columns, rows"
+    ):
+        nm.MappingProblem(network, system, cut="diagonal")

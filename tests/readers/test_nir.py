@@ -1,6 +1,7 @@
 import itertools
 import re
 
+import h5py
 import nir
 import numpy as np
 import pytest
@@ -251,3 +252,20 @@ def test_mutated_files_are_read_or_refused(tmp_path, n_files):
 def test_public_files_are_read(networks_folder, name, sizes):
     network = nm.load_network(networks_folder / f"{name}.nir")
     assert [x.size for x in network.layers] == sizes
+
+
+def test_the_shape_of_an_input_may_be_given(tmp_path):
+    nodes = ends((2, 5, 5), (3, 3, 3)) | {"w": conv(2, 3, (3, 3), (5, 5)), "a": lif(3, 3, 3)}
+    path = tmp_path / "net.nir"
+    nir.write(path, nir.NIRGraph(nodes=nodes, edges=chain("input", "w", "a", "output"), type_check=False))
+    with h5py.File(path, "r+") as file:
+        del file["node/nodes/input/shape"]
+    with pytest.raises(nm.InputError, match="expected a NIR file, could not read it"):
+        nm.load_network(path)
+    for shape in ([2, 5, 5], {"input": [2, 5, 5]}):
+        assert [x.shape for x in nm.load_network(path, input_shape=shape).layers] == [(2, 5, 5), (3, 3, 3)]
+        assert list(nm.measure_activity(path, input_shape=shape, steps=2).by_layer) == ["input", "a"]
+    with pytest.raises(nm.InputError, match="input_shape names no input 'x'; the inputs are input"):
+        nm.load_network(path, input_shape={"x": [2, 5, 5]})
+    with pytest.raises(nm.InputError, match=r"node 'w' \(Conv2d\): expected values"):
+        nm.load_network(path, input_shape=[50])

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import re
 import warnings
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 import neuromap_moo as nm
+from neuromap_moo.network.activity import ActivitySpec
 from neuromap_moo.oracles import analytic
 from neuromap_moo.readers.onnx.reader import read_onnx, walk
 
@@ -39,7 +41,8 @@ def weights(*shape, seed=0):
 
 def network_of(model, **more):
     walked = walk("'test'", model, **more)
-    return walked.assembly.network("test", 0.2, 0.0, 1, 0), walked.outputs, walked.notes
+    network = walked.assembly.network("test", ActivitySpec(activity_sigma=0.0))
+    return network, walked.outputs, network.notes
 
 
 def influences(network, outputs):
@@ -642,7 +645,30 @@ def test_files(tmp_path):
         wrong = tmp_path / "wrong.onnx"
         wrong.write_bytes(content)
         with pytest.raises(nm.InputError, match=re.escape(str(wrong))):
-            read_onnx(wrong)
+            read_onnx(wrong, ActivitySpec())
+
+
+def test_notes_stay_with_the_network_and_its_file(tmp_path):
+    path = tmp_path / "net.onnx"
+    model = model_of(
+        [node("Gemm", "x w", "a"), node("Softmax", "a", "b"), node("Softmax", "b")], {"x": (1, 3)}, w=weights(3, 2)
+    )
+    onnx.save(model, path)
+    told = r"net\.onnx.*Softmax is taken as a function"
+    with pytest.warns(UserWarning, match=told) as warned:
+        network = nm.load_network(path)
+    assert [str(x.message) for x in warned] == [f"'{path}': {text}" for text in network.notes]
+    assert len(network.notes) == 1
+    assert {Path(x.filename).name for x in warned} == {Path(__file__).name}
+    plain = dataclasses.replace(network, notes=())
+    assert (plain, plain.digest) == (network, network.digest)
+    assert nm.with_activity(network, {"x": np.zeros(3)}).notes == network.notes
+    numbered = {x.name: np.arange(x.size)[::-1] for x in network.layers if x.shape is None}
+    assert nm.with_orders(network, numbered).notes == network.notes
+    nm.save_network(network, tmp_path / "net.npz")
+    with pytest.warns(UserWarning, match=told.replace("onnx", "npz")):
+        again = nm.load_network(tmp_path / "net.npz")
+    assert (again, again.notes) == (network, network.notes)
 
 
 @pytest.mark.parametrize("n_files", [100, pytest.param(1000, marks=pytest.mark.slow)])
@@ -669,7 +695,7 @@ def test_mutated_files_are_read_or_refused(tmp_path, n_files):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                read_onnx(path)
+                read_onnx(path, ActivitySpec())
         except nm.InputError as error:
             refused += "\n" not in str(error)
     assert n_files / 6 < refused < n_files

@@ -487,3 +487,34 @@ def test_mutated_net_files_are_read_or_refused(tmp_path, n_files):
         except nm.InputError as error:
             refused += "\n" not in str(error)
     assert refused > n_files / 10
+
+
+def test_a_net_file_without_an_input_layer_takes_its_shape(tmp_path):
+    first = kind(b"conv") | {"shape": np.array([4, 3, 3]), "weight": np.ones((4, 2, 3, 3))}
+    path = write_net(tmp_path / "net.net", first)
+    with pytest.raises(nm.InputError, match=r"got 'conv'; give input_shape, its \(channels, height, width\)"):
+        nm.load_network(path)
+    for shape in ([2, 5, 5], {"input": [2, 5, 5]}):
+        network = nm.load_network(path, input_shape=shape)
+        assert [(x.name, x.shape) for x in network.layers] == [("input", (2, 5, 5)), ("conv_0", (4, 3, 3))]
+    with pytest.raises(nm.InputError, match=r"layer 0, shape: expected \(4, 4, 4\) by its kernel"):
+        nm.load_network(path, input_shape=[2, 6, 6])
+    with pytest.raises(nm.InputError, match=r"input_shape: expected a whole number >= 1, got 0"):
+        nm.load_network(path, input_shape=[2, 0, 5])
+    nm.save_network(network, tmp_path / "net.npz")
+    with pytest.raises(nm.InputError, match=r"\.nir and \.net files; a \.npz file holds every size, so leave it out"):
+        nm.load_network(tmp_path / "net.npz", input_shape=[2, 5, 5])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"activity": 1.5}, "activity: expected a mean of at most 1 messages per neuron and timestep, got 1.5"),
+        ({"activity_sigma": 11}, "activity_sigma: expected at most 10, got 11"),
+        ({"seed": -1}, "seed: expected a whole number >= 0, got -1"),
+    ],
+)
+def test_activity_out_of_range_is_refused(tmp_path, wrong, message):
+    path = write_net(tmp_path / "net.net", dense(np.ones((3, 4))))
+    with pytest.raises(nm.InputError, match=re.escape(message)):
+        nm.load_network(path, **wrong)

@@ -17,10 +17,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import neuromap_moo as nm
-from neuromap_moo.app.settings import build_network, build_system
+from neuromap_moo.app.settings import build_system
 from neuromap_moo.evolution.generation import non_dominated_rows
 from neuromap_moo.files import config_folder
 from neuromap_moo.models.metrics import minimised
+from neuromap_moo.problem.networks import build_network
 from neuromap_moo.results.benchmark import best_known, instances
 from neuromap_moo.results.benchmark.best_known import improve, start_instance, verify
 from neuromap_moo.results.benchmark.instances import BLOCKS, INSTANCES

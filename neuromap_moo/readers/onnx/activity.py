@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from neuromap_moo.arrays import BoolArray, FloatArray
 from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.network.activity import Activity, digest_of
+from neuromap_moo.readers.input_shape import InputShape
 from neuromap_moo.readers.onnx.reader import load_model, walk
 from neuromap_moo.readers.onnx.walk import Shown
 
@@ -25,16 +26,15 @@ NOT_SHOWN = 1.0
 
 
 def measure_onnx(
-    path: str | Path,
+    path: Path,
     samples: Mapping[str, NDArray[Any]] | None = None,
-    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    input_shape: InputShape = None,
     seed: int = 0,
 ) -> Activity:
     """Run an ONNX graph by onnxruntime; a neuron's activity is the share of samples in which its value is not zero.
 
     `samples` are arrays (n, ...) by input name; random ones are drawn from a normal distribution without them.
     """
-    path = Path(path)
     model = load_model(path)
     walked = walk(f"'{path}'", model, input_shape)
     names = {x.name for x in model.graph.output}

@@ -70,7 +70,7 @@ def _move(walk: Walk, node: Any, name: str, inputs: list[Any], attributes: dict[
 
 
 def _look_up(walk: Walk, name: str, table: NDArray[Any], index: Values) -> Values:
-    walk.note("a table is looked up by the host: its rows come in as an input layer")
+    walk.assembly.note("a table is looked up by the host: its rows come in as an input layer")
     shape = (*index.ids.shape, *table.shape[1:])
     ids = walk.layer(name, walk.node, prod(shape), "input", onnx_map(shape), set())
     return Values(ids.reshape(shape))
@@ -88,7 +88,7 @@ def _resize(walk: Walk, node: Any, name: str, inputs: list[Any], attributes: dic
     if len(target) != len(shape) or prod(int(n) for n in target) > MAXIMUM_NEURONS:
         raise InputError(f"expected a size for each of {len(shape)} axes, got {list(target)}")
     if attributes.get("mode", b"nearest") != b"nearest":
-        walk.note("Resize by interpolation is taken as to the nearest value")
+        walk.assembly.note("Resize by interpolation is taken as to the nearest value")
     ids = value.ids
     for axis, n in enumerate(target.astype(int).tolist()):
         ids = ids.take(np.arange(n) * shape[axis] // max(n, 1), axis=axis)
@@ -96,7 +96,7 @@ def _resize(walk: Walk, node: Any, name: str, inputs: list[Any], attributes: dic
 
 
 def _leave(walk: Walk, node: Any, name: str, inputs: list[Any], attributes: dict[str, Any]) -> Sequence[Value]:
-    walk.note(f"{node.op_type} is left to the host")
+    walk.assembly.note(f"{node.op_type} is left to the host")
     return [Host()] * len(node.output)
 
 
@@ -107,7 +107,7 @@ def _scale(walk: Walk, node: Any, name: str, inputs: list[Any], attributes: dict
 def _apply(walk: Walk, node: Any, name: str, inputs: list[Any], attributes: dict[str, Any]) -> Sequence[Value]:
     op = node.op_type
     if op in NORMALISATIONS:
-        walk.note(f"{op} is taken as a function of each neuron; the sums it divides by are left out")
+        walk.assembly.note(f"{op} is taken as a function of each neuron; the sums it divides by are left out")
     return [walk.function(op, _first(inputs)), *[Host()] * (len(node.output) - 1)]
 
 
@@ -126,7 +126,7 @@ def _join(walk: Walk, name: str, op: str, inputs: list[Any]) -> Values:
     check_shape(shape)
     values = [Values(np.broadcast_to(x.ids, shape), x.version) for x in inputs if isinstance(x, Values)]
     if op == "SkipLayerNormalization":
-        walk.note(f"{op} is taken as a sum and a function of each neuron; the sums it divides by are left out")
+        walk.assembly.note(f"{op} is taken as a sum and a function of each neuron; the sums it divides by are left out")
     merged = [x for x in values if (f := walk.whole(x.ids)) and walk.joined_to.get(walk.key[f]) is not None]
     hosts = {walk.whole(x.ids) for x in merged}
     if len(values) == 1:
@@ -363,7 +363,7 @@ def _recurrent(walk: Walk, node: Any, name: str, inputs: list[Any], attributes: 
         raise InputError(f"expected recurrent weights {(directions, gates * units, units)}, got {r.shape}")
     sources = walk.keys(inputs[0])
     if steps > 1:
-        walk.note(
+        walk.assembly.note(
             f"{node.op_type} takes the steps of its sequence one after the other through one set of neurons; "
             "give steps_per_inference what one inference needs"
         )

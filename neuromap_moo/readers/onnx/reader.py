@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +11,10 @@ import onnx.inliner
 from google.protobuf.message import DecodeError
 
 from neuromap_moo.errors import InputError, first_line
+from neuromap_moo.network.activity import ActivitySpec
 from neuromap_moo.network.assembly import Assembly, Tensor
 from neuromap_moo.network.network import Network
+from neuromap_moo.readers.input_shape import InputShape
 from neuromap_moo.readers.onnx.operators import OPERATORS
 from neuromap_moo.readers.onnx.values import READ_ERRORS, Values
 from neuromap_moo.readers.onnx.walk import Shown, Walk
@@ -25,31 +25,31 @@ class OnnxGraph(NamedTuple):
 
     assembly: Assembly
     outputs: dict[str, Tensor]  #: neurons that send the outputs, by name
-    notes: tuple[str, ...]  #: what was left out
     shown: tuple[Shown, ...]  #: later ones say more than earlier ones of the same neurons
 
 
-def read_onnx(
-    path: str | Path,
-    activity: float = 0.2,
-    activity_sigma: float = 0.5,
-    steps_per_inference: int = 1,
-    seed: int = 0,
-    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
-    weight_bits: int = 8,
-) -> Network:
+def read_onnx(path: Path, spec: ActivitySpec, input_shape: InputShape = None, weight_bits: int = 8) -> Network:
     """Read an ONNX graph; see docs/networks.md for what becomes of each operator.
 
-    `input_shape` replaces the shape of the input, or of each by its name; a batch axis of no fixed size is taken as 1.
-    Weights whose width the graph does not tell are taken as quantised to `weight_bits`.
-    The file holds no activity: every layer gets `activity` as its mean, spread as in `lognormal_activity`.
+    Parameters
+    ----------
+    path
+        Of the file.
+    spec
+        Activity, of which the file holds none.
+    input_shape
+        In place of the graph's own: of the one input, or of each by its name. Without it a batch axis of no fixed size
+        is taken as 1.
+    weight_bits
+        That weights whose width the graph does not tell are taken as quantised to.
+
+    Raises
+    ------
+    InputError
+        With the node for what cannot be read.
+
     """
-    path = Path(path)
-    where, model = f"'{path}'", load_model(path)
-    walked = walk(where, model, input_shape, weight_bits)
-    for text in walked.notes:
-        warnings.warn(f"{where}: {text}", stacklevel=2)
-    return walked.assembly.network(path.stem, activity, activity_sigma, steps_per_inference, seed)
+    return walk(f"'{path}'", load_model(path), input_shape, weight_bits).assembly.network(path.stem, spec)
 
 
 def load_model(path: Path) -> Any:
@@ -65,7 +65,7 @@ def load_model(path: Path) -> Any:
     return model
 
 
-def walk(where: str, model: Any, input_shape: Any = None, weight_bits: int = 8) -> OnnxGraph:
+def walk(where: str, model: Any, input_shape: InputShape = None, weight_bits: int = 8) -> OnnxGraph:
     """Return the layers that a model makes, and which of its values they send."""
     try:
         first = Walk(where, model, input_shape, weight_bits, OPERATORS, None)
@@ -78,4 +78,4 @@ def walk(where: str, model: Any, input_shape: Any = None, weight_bits: int = 8) 
     except RecursionError as error:
         raise InputError(f"{where}: subgraphs are nested too deeply") from error
     neurons = {name: value.ids for name, value in outputs.items() if isinstance(value, Values)}
-    return OnnxGraph(second.assembly, neurons, tuple(second.notes), tuple(second.shown))
+    return OnnxGraph(second.assembly, neurons, tuple(second.shown))

@@ -21,6 +21,7 @@ from onnx.reference import ReferenceEvaluator
 
 from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.network.assembly import Assembly, Tensor, all_different
+from neuromap_moo.readers.input_shape import InputShape, given_shapes
 from neuromap_moo.readers.onnx.values import READ_ERRORS, Host, Value, Values, check_size, onnx_map
 
 #: Operators that only move values, with the inputs that hold values (None: all).
@@ -64,7 +65,7 @@ class Walk:
         self,
         where: str,
         model: Any,
-        input_shape: Any,
+        input_shape: InputShape,
         weight_bits: int,
         operators: Mapping[str, Operator],
         before: Walk | None,
@@ -73,7 +74,6 @@ class Walk:
         self.input_shape, self.weight_bits = input_shape, weight_bits
         self.opsets = {x.domain: x.version for x in model.opset_import}
         self.assembly = Assembly(where)
-        self.notes: dict[str, None] = {}  # in order, each once
         self.bits: dict[str, int] = {}  # of constants whose width the graph tells
         # Layers go by the first neuron; a key says which node made one, the same in both walks.
         self.key: dict[int, str] = {}
@@ -103,14 +103,9 @@ class Walk:
         for sparse in graph.sparse_initializer:
             values[sparse.values.name] = _dense_of_sparse(sparse)
         inputs = [given for given in graph.input if given.name not in values]
-        unknown = set(self.input_shape or ()) - {x.name for x in inputs} if self._shapes_by_name else set()
-        if unknown:
-            raise InputError(
-                f"{self.where}: input_shape names no input '{min(unknown)}'; the inputs are "
-                f"{', '.join(x.name for x in inputs)}"
-            )
+        shapes = given_shapes(self.where, self.input_shape, {x.name: _sizes_of(x) for x in inputs})
         for given in inputs:
-            values[given.name] = self._input(given, len(inputs))
+            values[given.name] = self._input(given, shapes.get(given.name))
         self._nodes(graph, values, "")
         for name in (x.name for x in graph.output):
             if name not in values:
@@ -124,10 +119,6 @@ class Walk:
                         versions[value.version.get(first, "")] = None
         return {x.name: values[x.name] for x in graph.output}
 
-    @property
-    def _shapes_by_name(self) -> bool:
-        return isinstance(self.input_shape, Mapping)
-
     def _constant(self, name: str, tensor: Any) -> NDArray[Any]:
         try:
             array = numpy_helper.to_array(tensor)
@@ -137,26 +128,14 @@ class Walk:
             self.bits[name] = 4
         return np.asarray(array)
 
-    def _input(self, given: Any, n_inputs: int) -> Values:
+    def _input(self, given: Any, shape: list[int] | None) -> Values:
         kind = given.type.WhichOneof("value")
         if kind != "tensor_type":
             raise InputError(f"{self.where}: input '{given.name}' is no tensor but a {kind}, which cannot be mapped")
-        dims = [d.dim_value if d.WhichOneof("value") == "dim_value" else 0 for d in given.type.tensor_type.shape.dim]
-        shape: Any = None
-        if self._shapes_by_name:
-            shape = self.input_shape.get(given.name)
-        elif self.input_shape is not None:
-            if n_inputs > 1:
-                raise InputError(
-                    f"{self.where}: the graph has several inputs; give input_shape by name, "
-                    f"e.g. {{{given.name}: {dims}}}"
-                )
-            shape = self.input_shape
         if shape is None:
-            if len(dims) > 1 and dims[0] <= 0:
-                dims[0] = 1
-            shape = dims
-        shape = [int(n) for n in shape]
+            shape = _sizes_of(given)
+            if len(shape) > 1 and shape[0] <= 0:
+                shape[0] = 1
         if min(shape, default=1) < 1:
             raise InputError(
                 f"{self.where}: input '{given.name}' has shape {shape}, of no fixed size; give input_shape, "
@@ -261,10 +240,6 @@ class Walk:
             inner[tensor.name] = self._constant(tensor.name, tensor)
         self._nodes(branch, inner, f"{self.node}/")
         return [inner[x.name] for x in branch.output]
-
-    def note(self, text: str) -> None:
-        """Tell the user once, at the end."""
-        self.notes[text] = None
 
     # --------------------------------------------------------------------------------------------- layers and versions
 
@@ -394,6 +369,11 @@ class Walk:
             first = self.first_of_key[host]
             return np.arange(first, first + self.size[first])
         return self.layer(name, key, size, kind, shape, sources)
+
+
+def _sizes_of(given: Any) -> list[int]:
+    """Sizes of an input as the graph has them, 0 for those that it leaves open."""
+    return [int(d.dim_value) if d.WhichOneof("value") == "dim_value" else 0 for d in given.type.tensor_type.shape.dim]
 
 
 def _outer_names(node: Any) -> set[str]:
