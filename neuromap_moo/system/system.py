@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ import yaml
 from neuromap_moo.arrays import FloatArray, IndexArray
 from neuromap_moo.errors import InputError, did_you_mean, finite_number, whole_number
 from neuromap_moo.files import whole_file
+from neuromap_moo.system.composition import composed, layers_of
 from neuromap_moo.system.costs import BARRIER, CAPACITY_UNITS, COST_UNITS, Constant, check_constants
-from neuromap_moo.system.files import constants_of, merge, nested, read_system_yaml
+from neuromap_moo.system.files import constants_of, nested
 from neuromap_moo.system.routing import Links, Routes
 from neuromap_moo.system.topology import (
     GIVEN,
@@ -34,9 +35,17 @@ from neuromap_moo.system.topology import (
 def load_system(name_or_path: str | Path, changes: Mapping[str, Any] | None = None) -> System:
     """Load a preset by name or a system YAML by path; `changes` in the same form are laid over it.
 
-    A YAML may begin with ``defaults: [loihi2, _self_]`` to take a preset and change only some numbers.
+    A YAML may begin with ``defaults: [loihi2, _self_]`` to take a preset and change only some numbers. Raises
+    InputError for an unknown preset, a file that cannot be read, and values that make no system.
+
+    Examples
+    --------
+    >>> load_system("loihi2", {"topology": {"chips_x": 2}}).n_cores
+    256
+
     """
-    return system_from_dict(merge(read_system_yaml(name_or_path), changes or {}), where=str(name_or_path))
+    layers = layers_of(name_or_path)
+    return system_from_dict(composed([*layers, changes] if changes else layers), where=str(name_or_path))
 
 
 def save_system(system: System, path: str | Path) -> None:
@@ -94,6 +103,12 @@ def system_from_dict(data: Mapping[str, Any], where: str = "system") -> System:
     )
 
 
+@cache
+def _mesh_preset() -> System:
+    """Of the package, read once: many systems begin with its capacities and costs."""
+    return load_system("mesh")
+
+
 def _with_costs(
     where: str,
     name: str,
@@ -104,7 +119,7 @@ def _with_costs(
     costs: Mapping[str, Any],
 ) -> System:
     """Return a system with Loihi 2's capacities and costs, except those given by their YAML names."""
-    base = load_system("mesh")
+    base = _mesh_preset()
     numbers = {"capacities": dict(base.capacities), "costs": dict(base.costs)}
     for key, given in costs.items():
         part = numbers["capacities" if key in CAPACITY_UNITS else "costs"]

@@ -31,7 +31,7 @@ from neuromap_moo.files import config_folder
 from neuromap_moo.lava.placement import read_placement
 from neuromap_moo.results import plotting
 from neuromap_moo.results.front import load_table
-from neuromap_moo.system.files import presets
+from neuromap_moo.system.composition import presets
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
+from neuromap_moo.system.composition import presets
 from neuromap_moo.system.costs import COST_UNITS
-from neuromap_moo.system.files import presets
 from neuromap_moo.system.system import system_from_dict
 from neuromap_moo.system.topology import KINDS, MESH_CLASSES
 

@@ -51,7 +51,7 @@ def benchmark(name: str, folder: Path | None = None) -> Benchmark:
     """
     instance = instance_of(name)
     built = instance.build()
-    problem = MappingProblem(built.network, built.system, instance.objectives)
+    problem = MappingProblem(built.network, built.system, instance.objectives, cut="as_given")
     own = (folder or instances_folder()) / name
     facts = _facts(own)
     for what, digest in (("network", problem.network.digest), ("system", problem.system.digest)):
@@ -90,7 +90,7 @@ def start_instance(name: str, folder: Path) -> None:
     """
     instance = instance_of(name)
     built = instance.build()
-    problem = MappingProblem(built.network, built.system, instance.objectives)
+    problem = MappingProblem(built.network, built.system, instance.objectives, cut="as_given")
     facts = {
         "name": name,
         "description": instance.description,

@@ -10,7 +10,6 @@ from typing import Any
 import moocore
 import networkx as nx
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from neuromap_moo.arrays import FloatArray, IntArray
@@ -21,8 +20,10 @@ from neuromap_moo.mapping.mapping import Mapping
 from neuromap_moo.network.network import Network
 from neuromap_moo.partition.core_graph import CoreGraph
 from neuromap_moo.partition.partitioner import Partitioner
+from neuromap_moo.problem.networks import network_for
 from neuromap_moo.problem.problem import MappingProblem
-from neuromap_moo.system.system import System, load_system, mesh_system
+from neuromap_moo.system.composition import composed, layers_of, read_yaml
+from neuromap_moo.system.system import System, load_system, mesh_system, system_from_dict
 
 TIME_AND_ENERGY = ("latency_s", "energy_j")
 LINKS = ("peak_link_messages", "message_hops")
@@ -109,23 +110,20 @@ class Benchmark:
 
 def experiment(name: str, activity_sigma: float | None = None) -> Built:
     """Build network and system of conf/experiment/`name`; `activity_sigma` in place of the default."""
-    keys, system = experiment_parts(name)
+    config, system = experiment_parts(name)
     if activity_sigma is not None:
-        keys["activity_sigma"] = activity_sigma
-    return Built(sparse_mlp(**{key: value for key, value in keys.items() if key not in ("type", "order")}), system)
+        config["activity_sigma"] = activity_sigma
+    return Built(network_for(config, system), system)
 
 
 def experiment_parts(name: str) -> tuple[dict[str, Any], System]:
     """Return the config group `network` of conf/experiment/`name`, and its system."""
     folder = config_folder()
-    data = _yaml(folder / "experiment" / f"{name}.yaml")
-    chosen = {key.removeprefix("override /"): value for part in data["defaults"] for key, value in part.items()}
-    keys = _yaml(folder / "network" / f"{chosen['network']}.yaml") | data["network"]
-    return keys, load_system(chosen["system"], data.get("system"))
-
-
-def _yaml(path: Any) -> dict[str, Any]:
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    data = read_yaml(folder / "experiment" / f"{name}.yaml")
+    chosen = {key.removeprefix("override /"): value for part in data.pop("defaults") for key, value in part.items()}
+    groups = {group: composed(layers_of(folder / group / f"{choice}.yaml")) for group, choice in chosen.items()}
+    whole = composed([groups, data])
+    return whole["network"], system_from_dict(whole["system"], chosen["system"])
 
 
 def placement(width: int, height: int, topology: str = "mesh") -> Built:
