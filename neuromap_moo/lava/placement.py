@@ -21,6 +21,9 @@ from typing import Any
 
 SCHEMA = 1
 
+#: (chip, core) of each slice by the name of its process.
+Plan = Mapping[str, list[tuple[int, int]]]
+
 
 class PlacementError(Exception):
     """The placement and the compiled network do not belong together."""
@@ -85,7 +88,7 @@ def _mapper(vendor: type) -> type:
     from lava.magma.compiler.mapper import NUM_VIRTUAL_CORES_L2, NUM_VIRTUAL_CORES_L3, N3LogicalNeuroCore
 
     class Mapper(vendor):
-        def __init__(self, plan: Mapping[str, list[tuple[int, int]]], exact: bool) -> None:
+        def __init__(self, plan: Plan, exact: bool) -> None:
             self.plan, self.exact = plan, exact
             self.table: dict[str, list[int]] = {}  # virtual ids by process name, in the order of its logical cores
             self._ids: list[list[int]] = []  # of each process in turn
@@ -119,46 +122,63 @@ def _mapper(vendor: type) -> type:
                 else NUM_VIRTUAL_CORES_L2
                 for builder in builders.values()
             ]
-            self._ids = self._plan_ids(names, counts, per_chip)
+            _check_plan(self.plan, names, counts, per_chip, self.exact)
+            vendor_ids = _vendor_ids(counts)
+            if self.exact:
+                self._ids = _exact_ids(self.plan, names, vendor_ids, per_chip)
+            else:
+                self._ids = _permuted_ids(self.plan, names, vendor_ids)
             self.table = {name: ids[:count] for name, ids, count in zip(names, self._ids, counts, strict=True)}
             super().map_cores(executable, channel_map)
 
-        def _plan_ids(self, names: list[str], counts: list[int], per_chip: list[int]) -> list[list[int]]:
-            first = 0
-            theirs = []  # what the vendor's Mapper would hand out
-            for count in counts:
-                theirs.append(list(range(first, first + count)))
-                first += count
-            for name, count, n in zip(names, counts, per_chip, strict=True):
-                places = self.plan.get(name)
-                if places is not None and len(places) != count:
-                    raise PlacementError(
-                        f"process {name!r}: expected {len(places)} cores, as many as the placement has slices of it; "
-                        f"Lava cut it into {count}"
-                    )
-                for chip, core in places or () if self.exact else ():
-                    if core >= n:
-                        raise PlacementError(
-                            f"process {name!r}: core {core} of chip {chip}; a chip has {n} virtual cores"
-                        )
-            if self.exact:
-                chosen = {
-                    name: [chip * n + core for chip, core in self.plan[name]]
-                    for name, n in zip(names, per_chip, strict=True)
-                    if name in self.plan
-                }
-                taken = {i for ids in chosen.values() for i in ids}
-                free = (i for i in range(first + len(taken)) if i not in taken)
-                return [chosen.get(name) or [next(free) for _ in ids] for name, ids in zip(names, theirs, strict=True)]
-            order = sorted(place for places in self.plan.values() for place in places)
-            ids = sorted(i for name, row in zip(names, theirs, strict=True) if name in self.plan for i in row)
-            id_of = dict(zip(order, ids, strict=True))
-            return [
-                [id_of[place] for place in self.plan[name]] if name in self.plan else row
-                for name, row in zip(names, theirs, strict=True)
-            ]
-
     return Mapper
+
+
+def _check_plan(plan: Plan, names: list[str], counts: list[int], per_chip: list[int], exact: bool) -> None:
+    """Raise PlacementError for a process of another number of cores, and with `exact` for a core that no chip has."""
+    for name, count, n in zip(names, counts, per_chip, strict=True):
+        places = plan.get(name)
+        if places is not None and len(places) != count:
+            raise PlacementError(
+                f"process {name!r}: expected {len(places)} cores, as many as the placement has slices of it; "
+                f"Lava cut it into {count}"
+            )
+        for chip, core in places or () if exact else ():
+            if core >= n:
+                raise PlacementError(f"process {name!r}: core {core} of chip {chip}; a chip has {n} virtual cores")
+
+
+def _vendor_ids(counts: list[int]) -> list[list[int]]:
+    """Return the virtual ids by process that the vendor's Mapper would hand out."""
+    first = 0
+    ids = []
+    for count in counts:
+        ids.append(list(range(first, first + count)))
+        first += count
+    return ids
+
+
+def _exact_ids(plan: Plan, names: list[str], vendor_ids: list[list[int]], per_chip: list[int]) -> list[list[int]]:
+    """Return the cores of the plan as they are; other processes get what is free, from the lowest id on."""
+    chosen = {
+        name: [chip * n + core for chip, core in plan[name]]
+        for name, n in zip(names, per_chip, strict=True)
+        if name in plan
+    }
+    taken = {i for ids in chosen.values() for i in ids}
+    free = (i for i in range(sum(map(len, vendor_ids)) + len(taken)) if i not in taken)
+    return [chosen.get(name) or [next(free) for _ in ids] for name, ids in zip(names, vendor_ids, strict=True)]
+
+
+def _permuted_ids(plan: Plan, names: list[str], vendor_ids: list[list[int]]) -> list[list[int]]:
+    """Return the vendor's ids, those of planned processes handed out in the order of the plan's cores."""
+    order = sorted(place for places in plan.values() for place in places)
+    ids = sorted(i for name, row in zip(names, vendor_ids, strict=True) if name in plan for i in row)
+    id_of = dict(zip(order, ids, strict=True))
+    return [
+        [id_of[place] for place in plan[name]] if name in plan else row
+        for name, row in zip(names, vendor_ids, strict=True)
+    ]
 
 
 class _Forgetful(dict):  # type: ignore[type-arg]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,57 +90,77 @@ def describe(path: Path) -> Described:
 
 
 def _assembled(path: Path, entries: list[dict[str, Any]], arrays: Mapping[str, NDArray[Any]]) -> Described:
-    assembly, unlike = Assembly(f"'{path}'"), []
-    layers: list[tuple[Tensor, Neurons | None]] = []
-    neurons: dict[int, Tensor] = {}  # of each process, in the shape of its output
-    processes: list[int] = []
-    data: dict[int, NDArray[Any]] = {}
-    hosts = _hosts(entries)
+    graph = _Graph(path, entries, arrays)
     for i, entry in enumerate(entries):
-        if entry["type"] in (*CONNECTIONS, "sink") or i in hosts:
-            continue
+        if entry["type"] not in (*CONNECTIONS, "sink") and i not in graph.hosts:
+            graph.add_layer(i)
+    synapses = [s for i in graph.neurons for s in graph.connect(i)]
+    whole = [s for s in synapses if s is not None]
+    if len(whole) < len(synapses):
+        graph.unlike.append("weights that are no integers")
+    return Described(graph.assembly, graph.layers, whole, graph.data, graph.processes, tuple(graph.unlike))
+
+
+class _Graph:
+    """A graph of processes being read: its layers first, then what connects them."""
+
+    def __init__(self, path: Path, entries: list[dict[str, Any]], arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.path, self.entries, self.arrays = path, entries, arrays
+        self.assembly = Assembly(f"'{path}'")
+        self.hosts = _hosts(entries)
+        self.layers: list[tuple[Tensor, Neurons | None]] = []
+        self.neurons: dict[int, Tensor] = {}  # of each process, in the shape of its output
+        self.processes: list[int] = []
+        self.data: dict[int, NDArray[Any]] = {}
+        self.unlike: list[str] = []
+
+    def add_layer(self, i: int) -> None:
+        """Make the layer of process i, with what it sends where it is a source."""
+        entry, arrays = self.entries[i], self.arrays
         shape = entry["shape"]
         size = int(np.prod(shape))
         name = f"{entry['type']}_{i}" if UNNAMED.fullmatch(entry["name"]) else entry["name"]
         if len(shape) == 3:  # (x, y, channels)
-            own = assembly.layer(name, size, entry["type"], shape[::-1])
-            neurons[i] = own.reshape(shape[::-1]).transpose(2, 1, 0)
+            own = self.assembly.layer(name, size, entry["type"], shape[::-1])
+            self.neurons[i] = own.reshape(shape[::-1]).transpose(2, 1, 0)
         else:
-            neurons[i] = assembly.layer(name, size, entry["type"]).reshape(shape)
+            self.neurons[i] = self.assembly.layer(name, size, entry["type"]).reshape(shape)
         model = _model(entry, {key: arrays[f"{key}_{i}"] for key in ("bias", "u", "v") if f"{key}_{i}" in arrays})
         if model is None:
-            unlike.append(f"'{entry['name']}' ({entry['type']})")
+            self.unlike.append(f"'{entry['name']}' ({entry['type']})")
         if f"data_{i}" in arrays:
-            data[len(layers)] = arrays[f"data_{i}"].reshape(size, -1)
+            self.data[len(self.layers)] = arrays[f"data_{i}"].reshape(size, -1)
         for j, via in enumerate(entry["reads"]):
-            if via in hosts and f"data_{via}" in arrays:
+            if via in self.hosts and f"data_{via}" in arrays:
                 places = arrays[f"reads_{i}_{j}"].ravel() - 1
-                data[len(layers)] = arrays[f"data_{via}"].reshape(-1, arrays[f"data_{via}"].shape[-1])[places]
-        layers.append((neurons[i].ravel(), model))
-        processes.append(i)
-    synapses = []
-    for i, entry in enumerate(entries):
-        for j, via in enumerate(entry["reads"] if i in neurons else []):
-            if via in hosts:
-                continue
-            places = arrays[f"reads_{i}_{j}"]
-            if via in neurons:
-                assembly.connect_each(_taken(neurons[via], places).ravel(), np.sort(neurons[i].ravel()))
-                unlike.append(f"'{entry['name']}' (reads '{entries[via]['name']}' without a connection)")
-                continue
-            target = _arranged(neurons[i], places, entries[via]["shape"])
-            for k, source in enumerate(entries[via]["reads"]):
-                if source not in neurons:
-                    raise InputError(
-                        f"'{path}', process '{entries[via]['name']}': expected neurons or a source before it, got "
-                        f"another connection '{entries[source]['name']}'"
-                    )
-                reads = _taken(neurons[source], arrays[f"reads_{via}_{k}"])
-                synapses.append(_connected(assembly, path, entries[via], arrays[f"weights_{via}"], reads, target))
-    whole = [s for s in synapses if s is not None]
-    if len(whole) < len(synapses):
-        unlike.append("weights that are no integers")
-    return Described(assembly, layers, whole, data, processes, tuple(unlike))
+                data = arrays[f"data_{via}"]
+                self.data[len(self.layers)] = data.reshape(-1, data.shape[-1])[places]
+        self.layers.append((self.neurons[i].ravel(), model))
+        self.processes.append(i)
+
+    def connect(self, i: int) -> Iterator[Synapses | None]:
+        """Connect what process i reads to its layer; yield how it computes, None where this is not simulated."""
+        for j, via in enumerate(self.entries[i]["reads"]):
+            if via not in self.hosts:
+                yield from self._connect_by(i, via, self.arrays[f"reads_{i}_{j}"])
+
+    def _connect_by(self, i: int, via: int, places: NDArray[Any]) -> Iterator[Synapses | None]:
+        """Connect what comes to process i from one other, a connection or neurons."""
+        entry = self.entries[via]
+        if via in self.neurons:
+            read = _taken(self.neurons[via], places).ravel()
+            self.assembly.connect_each(read, np.sort(self.neurons[i].ravel()))
+            self.unlike.append(f"'{self.entries[i]['name']}' (reads '{entry['name']}' without a connection)")
+            return
+        target = _arranged(self.neurons[i], places, entry["shape"])
+        for k, source in enumerate(entry["reads"]):
+            if source not in self.neurons:
+                raise InputError(
+                    f"'{self.path}', process '{entry['name']}': expected neurons or a source before it, got "
+                    f"another connection '{self.entries[source]['name']}'"
+                )
+            reads = _taken(self.neurons[source], self.arrays[f"reads_{via}_{k}"])
+            yield _connected(self.assembly, self.path, entry, self.arrays[f"weights_{via}"], reads, target)
 
 
 def _hosts(entries: list[dict[str, Any]]) -> set[int]:

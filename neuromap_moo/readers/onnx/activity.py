@@ -37,35 +37,12 @@ def measure_onnx(
     """
     model = load_model(path)
     walked = walk(f"'{path}'", model, input_shape)
-    names = {x.name for x in model.graph.output}
-    for name in dict.fromkeys(shown.name for shown in walked.shown):
-        if name not in names and name not in {x.name for x in model.graph.input}:
-            model.graph.output.append(onnx.ValueInfoProto(name=name))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # every value must stay
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base class but this
-        raise InputError(f"'{path}': onnxruntime cannot run it ({first_line(error)})") from error
+    session = _session(path, model, walked.shown)
     of_input = {s.name: s.neurons.shape for s in walked.shown}
     inputs = {x.name: (x.type, of_input.get(x.name)) for x in session.get_inputs()}
     feeds = _feeds(path, inputs, samples, seed)
     n_samples = len(next(iter(feeds.values()))) if feeds else 1
-    wanted = list(dict.fromkeys(s.name for s in walked.shown if s.name not in inputs))
-    zero = {s.name: s.zero for s in walked.shown}
-    counts: dict[str, FloatArray] = {}
-    for i in range(n_samples):
-        one = {name: array[i] for name, array in feeds.items()}
-        try:
-            values = dict(zip(wanted, session.run(wanted, one), strict=True)) | one
-        except Exception as error:  # as above
-            raise InputError(f"'{path}': sample {i} cannot be run ({first_line(error)})") from error
-        for name, value in values.items():
-            sends = np.asarray(value) != zero[name] if name in zero else None
-            if sends is not None:
-                counts[name] = counts.get(name, np.zeros(sends.shape)) + sends
+    counts = _counts(path, session, walked.shown, feeds, n_samples)
     activity, known = _of_neurons(walked.assembly.n_neurons, walked.shown, counts, n_samples)
     walked.assembly.pass_on(activity)
     walked.assembly.pass_on(known)
@@ -73,6 +50,43 @@ def measure_onnx(
     told = walked.assembly.by_layer(known.astype(np.float64))
     hidden = tuple(name for name, of_layer in told.items() if not of_layer.all())
     return Activity(by_layer, n_samples if samples is not None else 0, hidden, digest_of(path))
+
+
+def _session(path: Path, model: Any, shown: Sequence[Shown]) -> Any:
+    """Return a session of onnxruntime in which the model's outputs are all values that neurons send."""
+    names = {x.name for x in model.graph.output} | {x.name for x in model.graph.input}
+    for name in dict.fromkeys(s.name for s in shown):
+        if name not in names:
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # every value must stay
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class but this
+        raise InputError(f"'{path}': onnxruntime cannot run it ({first_line(error)})") from error
+
+
+def _counts(
+    path: Path, session: Any, shown: Sequence[Shown], feeds: Mapping[str, NDArray[Any]], n_samples: int
+) -> dict[str, FloatArray]:
+    """Return how many samples each value is no zero in, in its shape, by its name."""
+    inputs = {x.name for x in session.get_inputs()}
+    wanted = list(dict.fromkeys(s.name for s in shown if s.name not in inputs))
+    zero = {s.name: s.zero for s in shown}
+    counts: dict[str, FloatArray] = {}
+    for i in range(n_samples):
+        one = {name: array[i] for name, array in feeds.items()}
+        try:
+            values = dict(zip(wanted, session.run(wanted, one), strict=True)) | one
+        except Exception as error:  # as in _session
+            raise InputError(f"'{path}': sample {i} cannot be run ({first_line(error)})") from error
+        for name, value in values.items():
+            sends = np.asarray(value) != zero[name] if name in zero else None
+            if sends is not None:
+                counts[name] = counts.get(name, np.zeros(sends.shape)) + sends
+    return counts
 
 
 def _of_neurons(
@@ -99,34 +113,40 @@ def _feeds(
 ) -> dict[str, NDArray[Any]]:
     """Return (n, *shape) arrays by input."""
     rng = np.random.default_rng(seed)
-    feeds: dict[str, NDArray[Any]] = {}
     if samples is not None and set(samples) != set(inputs):
-        if len(samples) == len(inputs) == 1:  # a .npy file names nothing
-            samples = dict(zip(inputs, samples.values(), strict=True))
-        else:
+        if not len(samples) == len(inputs) == 1:
             raise InputError(f"samples: expected arrays for the inputs {list(inputs)}, got {list(samples)}")
+        samples = dict(zip(inputs, samples.values(), strict=True))  # a .npy file names nothing
+    feeds: dict[str, NDArray[Any]] = {}
     for name, (kind, shape) in inputs.items():
         dtype = TYPES.get(kind)
         if dtype is None or shape is None:
             raise InputError(f"'{path}', input '{name}': values of {kind} cannot be given as samples")
-        if samples is None:
-            whole = np.issubdtype(dtype, np.integer)
-            draw = rng.integers(0, 2, (RANDOM_SAMPLES, *shape)) if whole else rng.normal(size=(RANDOM_SAMPLES, *shape))
-            feeds[name] = draw.astype(dtype)
-            continue
-        array = np.asarray(samples[name])
-        if array.shape[1:] == shape[1:] and shape[0] == 1:
-            array = array[:, None]
-        if array.shape[1:] != tuple(shape) or len(array) == 0:
-            raise InputError(
-                f"samples of input '{name}': expected shape (n, {', '.join(map(str, shape[1:]))}), got {array.shape}"
-            )
-        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-            raise InputError(f"samples of input '{name}': expected finite numbers, got {array.dtype}")
-        feeds[name] = array.astype(dtype)
+        feeds[name] = _drawn(shape, dtype, rng) if samples is None else _given(name, shape, dtype, samples[name])
     if len({len(array) for array in feeds.values()}) > 1:
         raise InputError(f"samples: expected as many for each input, got { {k: len(v) for k, v in feeds.items()} }")
     return feeds
+
+
+def _drawn(shape: Sequence[int], dtype: Any, rng: np.random.Generator) -> NDArray[Any]:
+    """Random samples of an input: normal, or 0 and 1 where it takes integers."""
+    whole = np.issubdtype(dtype, np.integer)
+    draw = rng.integers(0, 2, (RANDOM_SAMPLES, *shape)) if whole else rng.normal(size=(RANDOM_SAMPLES, *shape))
+    return draw.astype(dtype)
+
+
+def _given(name: str, shape: Sequence[int], dtype: Any, samples: NDArray[Any]) -> NDArray[Any]:
+    """Samples of an input as a user gives them, checked; an axis for a batch of 1 may be missing."""
+    array = np.asarray(samples)
+    if array.shape[1:] == shape[1:] and shape[0] == 1:
+        array = array[:, None]
+    if array.shape[1:] != tuple(shape) or len(array) == 0:
+        raise InputError(
+            f"samples of input '{name}': expected shape (n, {', '.join(map(str, shape[1:]))}), got {array.shape}"
+        )
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise InputError(f"samples of input '{name}': expected finite numbers, got {array.dtype}")
+    return array.astype(dtype)
 
 
 TYPES: dict[str, Any] = {

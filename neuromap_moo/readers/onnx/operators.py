@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -46,20 +46,15 @@ def _move(walk: Walk, node: Any, name: str, inputs: list[Any], attributes: dict[
     if node.op_type == "Gather" and isinstance(inputs[0], np.ndarray):
         return [_look_up(walk, name, inputs[0], inputs[1])]
     which = MOVES[node.op_type]
-    moved = range(len(inputs)) if which is None else which
-    version: dict[int, str] = {}
+    moved = [i for i in (range(len(inputs)) if which is None else which) if i < len(inputs)]
     arrays = list(inputs)
+    version: dict[int, str] = {}
     for i in moved:
-        x = inputs[i] if i < len(inputs) else None
-        if isinstance(x, Values):
-            own = {first: x.version.get(first, "") for first in walk.layers(x)}
-            if any(version.get(first, v) != v for first, v in own.items()):
-                ids = walk.read(x)
-                x, own = Values(ids), {}
+        if isinstance(inputs[i], Values):
+            arrays[i], own = _compatible(walk, inputs[i], version)
             version |= own
-            arrays[i] = x.ids
-        elif x is not None:
-            arrays[i] = np.zeros(x.shape, dtype=np.int64)
+        elif inputs[i] is not None:
+            arrays[i] = np.zeros(inputs[i].shape, dtype=np.int64)
     if any(isinstance(x, Values) for x in arrays):
         raise InputError("which values it moves is decided by what neurons send, which is not known")
     if node.op_type == "Pad" and len(arrays) > 2 and arrays[2] is not None:
@@ -67,6 +62,14 @@ def _move(walk: Walk, node: Any, name: str, inputs: list[Any], attributes: dict[
     check_size(node.op_type, arrays)
     outputs = walk.run(node, arrays)
     return [Values(np.asarray(x, dtype=np.int64), {f: v for f, v in version.items() if v}) for x in outputs]
+
+
+def _compatible(walk: Walk, value: Values, version: Mapping[int, str]) -> tuple[Tensor, dict[int, str]]:
+    """Neurons of a value and their versions; it is read where it holds another version of a layer than `version`."""
+    own = {first: value.version.get(first, "") for first in walk.layers(value)}
+    if any(version.get(first, v) != v for first, v in own.items()):
+        return walk.read(value), {}
+    return value.ids, own
 
 
 def _look_up(walk: Walk, name: str, table: NDArray[Any], index: Values) -> Values:
@@ -127,20 +130,28 @@ def _join(walk: Walk, name: str, op: str, inputs: list[Any]) -> Values:
     values = [Values(np.broadcast_to(x.ids, shape), x.version) for x in inputs if isinstance(x, Values)]
     if op == "SkipLayerNormalization":
         walk.assembly.note(f"{op} is taken as a sum and a function of each neuron; the sums it divides by are left out")
-    merged = [x for x in values if (f := walk.whole(x.ids)) and walk.joined_to.get(walk.key[f]) is not None]
-    hosts = {walk.whole(x.ids) for x in merged}
     if len(values) == 1:
         return values[0]
+    merged = [x for x in values if (f := walk.whole(x.ids)) and walk.joined_to.get(walk.key[f]) is not None]
     if not merged and all(np.array_equal(values[0].ids, x.ids) for x in values[1:]):
         return walk.function(op, values[0])
+    hosts = {walk.whole(x.ids) for x in merged}
     if op in SUMS and len(hosts) == 1 and _is_own_join(walk, hosts):
-        first = hosts.pop()
-        own = merged[0].ids
-        for x in values:
-            if walk.whole(x.ids) != first:
-                walk.assembly.connect_each(walk.read(x), own.ravel())
-        _rename(walk, first)
-        return Values(own)
+        return _joined_by_host(walk, values, hosts.pop(), merged[0].ids)
+    return _joined_by_layer(walk, name, op, values, shape)
+
+
+def _joined_by_host(walk: Walk, values: Sequence[Values], host: int, own: Tensor) -> Values:
+    """Let the layer whose first neuron is `host` add up the other values too."""
+    for x in values:
+        if walk.whole(x.ids) != host:
+            walk.assembly.connect_each(walk.read(x), own.ravel())
+    _rename(walk, host)
+    return Values(own)
+
+
+def _joined_by_layer(walk: Walk, name: str, op: str, values: Sequence[Values], shape: tuple[int, ...]) -> Values:
+    """Put values together by a layer of their own."""
     reading = [walk.read(x) for x in values]
     sources = set().union(*(walk.keys(x) for x in values))
     if op in SUMS:
@@ -277,39 +288,44 @@ def _weighted(walk: Walk, name: str, value: Values, weights: NDArray[Any], bits:
     weights = weights[:, None] if column else weights
     if ids.shape[-1] != weights.shape[-2]:
         raise InputError(f"expected weights for {ids.shape[-1]} values, got shape {weights.shape}")
-    k, n = weights.shape[-2:]
-    batches = prod(weights.shape[:-2])
-    lead: tuple[int, ...] = ids.shape[:-1]
-    sources = walk.keys(value)
-    if batches > 1:  # a matrix for each entry of the batch
-        ids = np.broadcast_to(ids, (*np.broadcast_shapes(ids.shape[:-2], weights.shape[:-2]), *ids.shape[-2:]))
-        lead, m = ids.shape[:-1], ids.shape[-2]
-        batches = prod(lead[:-1])
-        source = np.ascontiguousarray(ids.reshape(batches, m, k).transpose(0, 2, 1)).reshape(batches * k, 1, m)
-        shape = (batches * n, 1, m)
-        check_shape(shape)
-        target = walk.neurons_for(name, prod(shape), "matmul", shape, sources)
-        walk.assembly.connect_convolution(source, target, bits, shape, kernel=(1, 1), groups=batches)
-        result: NDArray[Any] = target.reshape(batches, n, m).transpose(0, 2, 1)
+    if prod(weights.shape[:-2]) > 1:
+        out = _weighted_each(walk, name, ids, weights, bits, walk.keys(value))
     else:
-        weights = weights.reshape(k, n)
-        rows = ids.reshape(-1, k)
-        once = rows.shape[0] == 1 or bool((rows == rows[0]).all())  # the same neurons, one time after the other
-        m = 1 if once else rows.shape[0]
-        if once:
-            target = walk.neurons_for(name, n, "gemm", None, sources)
-            walk.assembly.connect_matrix(rows[0], target, bits, weights if weights.any() else None)
-            result = np.broadcast_to(target, (prod(lead), n))
-        else:
-            shape = (n, 1, m)
-            check_shape(shape)
-            target = walk.neurons_for(name, prod(shape), "matmul", shape, sources)
-            source = np.ascontiguousarray(rows.T).reshape(k, 1, m)
-            walk.assembly.connect_convolution(source, target, bits, shape, kernel=(1, 1))
-            result = np.ascontiguousarray(target.reshape(n, m).T)
-    out: Tensor = np.asarray(result).reshape(*lead, n)
+        out = _weighted_all(walk, name, ids, weights.reshape(weights.shape[-2:]), bits, walk.keys(value))
     out = out[..., 0] if column else out
     return Values(out[0] if is_vector else out)
+
+
+def _weighted_each(walk: Walk, name: str, ids: Tensor, weights: NDArray[Any], bits: int, sources: set[str]) -> Tensor:
+    """Return neurons (..., M, N) of products with a matrix (K, N) for each entry of the batch."""
+    k, n = weights.shape[-2:]
+    ids = np.broadcast_to(ids, (*np.broadcast_shapes(ids.shape[:-2], weights.shape[:-2]), *ids.shape[-2:]))
+    lead, m = ids.shape[:-1], ids.shape[-2]
+    batches = prod(lead[:-1])
+    source = np.ascontiguousarray(ids.reshape(batches, m, k).transpose(0, 2, 1)).reshape(batches * k, 1, m)
+    shape = (batches * n, 1, m)
+    check_shape(shape)
+    target = walk.neurons_for(name, prod(shape), "matmul", shape, sources)
+    walk.assembly.connect_convolution(source, target, bits, shape, kernel=(1, 1), groups=batches)
+    return target.reshape(batches, n, m).transpose(0, 2, 1).reshape(*lead, n)
+
+
+def _weighted_all(walk: Walk, name: str, ids: Tensor, weights: NDArray[Any], bits: int, sources: set[str]) -> Tensor:
+    """Return neurons (..., M, N) of products with one matrix (K, N)."""
+    k, n = weights.shape
+    lead = ids.shape[:-1]
+    rows = ids.reshape(-1, k)
+    if rows.shape[0] == 1 or bool((rows == rows[0]).all()):  # the same neurons, one time after the other
+        target = walk.neurons_for(name, n, "gemm", None, sources)
+        walk.assembly.connect_matrix(rows[0], target, bits, weights if weights.any() else None)
+        return np.broadcast_to(target, (prod(lead), n)).reshape(*lead, n)
+    m = rows.shape[0]
+    shape = (n, 1, m)
+    check_shape(shape)
+    target = walk.neurons_for(name, prod(shape), "matmul", shape, sources)
+    source = np.ascontiguousarray(rows.T).reshape(k, 1, m)
+    walk.assembly.connect_convolution(source, target, bits, shape, kernel=(1, 1))
+    return np.ascontiguousarray(target.reshape(n, m).T).reshape(*lead, n)
 
 
 def _product(walk: Walk, name: str, a: Values, b: Values) -> Values:
@@ -357,43 +373,18 @@ def _recurrent(walk: Walk, node: Any, name: str, inputs: list[Any], attributes: 
     ids = ids.transpose(1, 0, 2) if batch_first else ids
     if ids.ndim != 3 or w.ndim != 3 or ids.shape[1] != 1 or w.shape[2] != ids.shape[2]:
         raise InputError(f"expected values (steps, 1, features) and weights for them, got {ids.shape} and {w.shape}")
-    steps, _, n_in = ids.shape
+    steps = ids.shape[0]
     directions, units = w.shape[0], w.shape[1] // gates
     if r.shape != (directions, gates * units, units):
         raise InputError(f"expected recurrent weights {(directions, gates * units, units)}, got {r.shape}")
     sources = walk.keys(inputs[0])
-    if steps > 1:
-        walk.assembly.note(
-            f"{node.op_type} takes the steps of its sequence one after the other through one set of neurons; "
-            "give steps_per_inference what one inference needs"
-        )
-        once = walk.layer(f"{name}_step", f"{walk.node}/step", n_in, "relay", (n_in, 1, 1), sources)
-        walk.assembly.connect_convolution(
-            np.ascontiguousarray(ids[:, 0].T).reshape(n_in, steps, 1),
-            once,
-            UNIT_BITS,
-            (n_in, 1, 1),
-            kernel=(steps, 1),
-            groups=n_in,
-        )
-    else:
-        once = ids.ravel()
+    once = _one_by_one(walk, name, node.op_type, ids, sources) if steps > 1 else ids.ravel()
     states = []
     for d in range(directions):
         side = f"{name}_{d}" if directions > 1 else name
         key = f"{walk.node}/{d}"
         state = walk.layer(side, key, units, node.op_type.lower(), None, sources)
-        gate = state
-        if gates > 1:
-            gate = walk.layer(f"{side}_gates", f"{key}/gates", gates * units, "gate", None, sources)
-            walk.assembly.connect_convolution(
-                np.ascontiguousarray(gate.reshape(gates, units).T).reshape(units, gates, 1),
-                state,
-                0,
-                (units, 1, 1),
-                kernel=(gates, 1),
-                groups=units,
-            )
+        gate = state if gates == 1 else _gates(walk, side, key, gates, state, sources)
         walk.assembly.connect_matrix(once, gate, bits, w[d].T if w[d].any() else None)
         walk.assembly.connect_matrix(state, gate, r_bits, r[d].T if r[d].any() else None)
         states.append(state)
@@ -402,6 +393,29 @@ def _recurrent(walk: Walk, node: Any, name: str, inputs: list[Any], attributes: 
     if batch_first:
         every, last = every.transpose(2, 0, 1, 3), last.transpose(1, 0, 2)
     return [Values(every), Values(last), Values(last)][: len(node.output)]
+
+
+def _one_by_one(walk: Walk, name: str, op: str, ids: Tensor, sources: set[str]) -> Tensor:
+    """Return neurons (features,) that the steps of a sequence (steps, 1, features) come in at, one after the other."""
+    steps, _, n_in = ids.shape
+    walk.assembly.note(
+        f"{op} takes the steps of its sequence one after the other through one set of neurons; "
+        "give steps_per_inference what one inference needs"
+    )
+    once = walk.layer(f"{name}_step", f"{walk.node}/step", n_in, "relay", (n_in, 1, 1), sources)
+    sequence = np.ascontiguousarray(ids[:, 0].T).reshape(n_in, steps, 1)
+    geometry = {"kernel": (steps, 1), "groups": n_in}
+    walk.assembly.connect_convolution(sequence, once, UNIT_BITS, (n_in, 1, 1), **geometry)
+    return once
+
+
+def _gates(walk: Walk, side: str, key: str, gates: int, state: Tensor, sources: set[str]) -> Tensor:
+    """Return the neurons of all gates (gates * units,), joined to the state (units,) that they make."""
+    units = state.size
+    gate = walk.layer(f"{side}_gates", f"{key}/gates", gates * units, "gate", None, sources)
+    by_unit = np.ascontiguousarray(gate.reshape(gates, units).T).reshape(units, gates, 1)
+    walk.assembly.connect_convolution(by_unit, state, 0, (units, 1, 1), kernel=(gates, 1), groups=units)
+    return gate
 
 
 def _transposed(value: Any) -> Any:

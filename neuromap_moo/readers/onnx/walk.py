@@ -9,7 +9,7 @@ all versions but one a layer of their own.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -110,14 +110,20 @@ class Walk:
         for name in (x.name for x in graph.output):
             if name not in values:
                 raise InputError(f"{self.where}: output '{name}' is made by no node")
-        for name in (x.name for x in graph.output):
-            value = values[name]
-            if isinstance(value, Values) and self.before is None:
-                for first in self.layers(value):  # an output's function names its neurons, if nobody else reads them
-                    versions = self.versions_read.setdefault(self.key[first], {})
-                    if not versions:
-                        versions[value.version.get(first, "")] = None
-        return {x.name: values[x.name] for x in graph.output}
+        outputs = {x.name: values[x.name] for x in graph.output}
+        if self.before is None:
+            self._read_outputs(outputs.values())
+        return outputs
+
+    def _read_outputs(self, outputs: Iterable[Value]) -> None:
+        """Let the function of an output name its neurons, if nobody else reads them."""
+        for value in outputs:
+            if not isinstance(value, Values):
+                continue
+            for first in self.layers(value):
+                versions = self.versions_read.setdefault(self.key[first], {})
+                if not versions:
+                    versions[value.version.get(first, "")] = None
 
     def _constant(self, name: str, tensor: Any) -> NDArray[Any]:
         try:
@@ -147,41 +153,35 @@ class Walk:
 
     def _nodes(self, graph: Any, values: dict[str, Value], prefix: str) -> None:
         """Walk the nodes of a graph or subgraph that its outputs depend on."""
-        needed = {x.name for x in graph.output}
-        used = []
-        for node in reversed(graph.node):
-            if needed & set(node.output):
-                used.append(node)
-                needed |= set(node.input) | _outer_names(node)
-        for number, node in enumerate(reversed(used)):
+        for number, node in enumerate(_used_nodes(graph)):
             name = node.name or (node.output[0] if node.output else "")
             self.node = f"{prefix}{number}:{name}"
-            for key in node.input:
-                if key and key not in values:
-                    raise InputError(
-                        f"{self.where}, node '{name}' ({node.op_type}): its input '{key}' is made by no node "
-                        "before it; the graph has a cycle, or a node is missing"
-                    )
-            try:
-                outputs = self._one(node, name, values)
-            except InputError as error:
-                if f"node '{name}'" in str(error):
-                    raise
-                raise InputError(
-                    f"{self.where}, node '{name}' ({node.op_type}): {_inner(error, self.where)}"
-                ) from error
-            except READ_ERRORS as error:
-                raise InputError(
-                    f"{self.where}, node '{name}' ({node.op_type}): cannot be mapped ({first_line(error)})"
-                ) from error
+            outputs = self._outputs(node, name, values)
             for key, value in zip(node.output, outputs, strict=False):
                 if key:
                     values[key] = value
                     if not prefix:  # a run does not show what is inside of subgraphs
                         self._show(node, key, value, values)
 
+    def _outputs(self, node: Any, name: str, values: dict[str, Value]) -> Sequence[Value]:
+        """Return the outputs of a node; errors name it."""
+        where = f"{self.where}, node '{name}' ({node.op_type})"
+        for key in node.input:
+            if key and key not in values:
+                raise InputError(
+                    f"{where}: its input '{key}' is made by no node before it; the graph has a cycle, or a node is "
+                    "missing"
+                )
+        try:
+            return self._one(node, name, values)
+        except InputError as error:
+            if f"node '{name}'" in str(error):
+                raise
+            raise InputError(f"{where}: {_inner(error, self.where)}") from error
+        except READ_ERRORS as error:
+            raise InputError(f"{where}: cannot be mapped ({first_line(error)})") from error
+
     def _one(self, node: Any, name: str, values: dict[str, Value]) -> Sequence[Value]:
-        """Return the outputs of a node."""
         inputs = [values[key] if key else None for key in node.input]
         op, attributes = node.op_type, {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         if any(isinstance(x, Host) for x in inputs):
@@ -189,26 +189,24 @@ class Walk:
         of_neurons = [x for x in inputs if isinstance(x, Values)]
         if op == "If":
             return self._if(node, inputs[0], attributes, values)
-        if op in LOOPS and (of_neurons or any(isinstance(values.get(x), Values) for x in _outer_names(node))):
+        if op in LOOPS and (of_neurons or self._reads_neurons_inside(node, values)):
             raise InputError("a loop over values that neurons send does not fold away and cannot be mapped")
         if not of_neurons:
             return self._fold(node, inputs)
         if op in ("Shape", "Size"):
-            shape = np.array(of_neurons[0].ids.shape, dtype=np.int64)
-            part = shape[attributes.get("start", 0) : attributes.get("end", shape.size)]
-            return [part if op == "Shape" else np.array(shape.prod())]
+            return [_shape_or_size(op, of_neurons[0], attributes)]
         method = self.operators.get(op)
         if method is None:
             raise InputError(f"operator {op} cannot be mapped")
         return method(self, node, name, inputs, attributes)
 
+    @staticmethod
+    def _reads_neurons_inside(node: Any, values: dict[str, Value]) -> bool:
+        return any(isinstance(values.get(x), Values) for x in _outer_names(node))
+
     def _fold(self, node: Any, inputs: list[Any]) -> list[Any]:
         """Run a node whose inputs are constants."""
-        bits = max((self.bits[key] for key in node.input if key in self.bits), default=0)
-        if node.op_type in ("Quant", "IntQuant") and len(inputs) > 3:
-            bits = int(np.max(inputs[3]))
-        if node.op_type == "BipolarQuant":
-            bits = 1
+        bits = self._bits_of(node, inputs)
         if bits:
             self.bits.update(dict.fromkeys(node.output, bits))
         if node.op_type in QONNX:  # weights as they are
@@ -219,6 +217,14 @@ class Walk:
             return [np.broadcast_to(value, [int(n) for n in inputs[0]])]
         check_size(node.op_type, inputs)
         return list(self.run(node, inputs))
+
+    def _bits_of(self, node: Any, inputs: list[Any]) -> int:
+        """Bits that the graph gives what a node makes of constants, 0 where it gives none."""
+        if node.op_type == "BipolarQuant":
+            return 1
+        if node.op_type in ("Quant", "IntQuant") and len(inputs) > 3:
+            return int(np.max(inputs[3]))
+        return max((self.bits[key] for key in node.input if key in self.bits), default=0)
 
     def run(self, node: Any, inputs: list[Any]) -> Sequence[Any]:
         """Run a node by onnx's reference evaluator."""
@@ -369,6 +375,23 @@ class Walk:
             first = self.first_of_key[host]
             return np.arange(first, first + self.size[first])
         return self.layer(name, key, size, kind, shape, sources)
+
+
+def _used_nodes(graph: Any) -> list[Any]:
+    """Nodes that the outputs of a graph depend on, in its order."""
+    needed = {x.name for x in graph.output}
+    used = []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            used.append(node)
+            needed |= set(node.input) | _outer_names(node)
+    return used[::-1]
+
+
+def _shape_or_size(op: str, value: Values, attributes: dict[str, Any]) -> NDArray[Any]:
+    shape = np.array(value.ids.shape, dtype=np.int64)
+    part = shape[attributes.get("start", 0) : attributes.get("end", shape.size)]
+    return part if op == "Shape" else np.array(shape.prod())
 
 
 def _sizes_of(given: Any) -> list[int]:
