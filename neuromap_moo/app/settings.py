@@ -68,23 +68,13 @@ class Settings:
         for key in PATHS:
             if config[key] is not None:
                 expect(key, config[key], (str, int), "a path or null")
-        name = config["name"]
-        if name is None:  # a network from a file goes by the file's name
-            name = re.sub(r"[^\w.+ -]", "_", Path(str(config["network"].get("path", "network"))).stem)
-        name = str(name)
-        if not re.fullmatch(r"[\w.+ -]{1,100}", name) or name.strip(". ") == "":
-            raise InputError(f"name: expected up to 100 letters, digits and . _ + - (it names a folder), got {name!r}")
+        name = _name(config)
         refuse_unknown(config["budget"], [f.name for f in fields(Budget)], "budget.")
         if config["task"] not in TASKS:
             raise InputError(f"task: no '{config['task']}'{did_you_mean(str(config['task']), TASKS)}")
         if config["format"] not in FORMATS:
             raise InputError(f"format: no '{config['format']}'{did_you_mean(str(config['format']), FORMATS)}")
-        for key, tasks in USED_BY.items():
-            if config[key] is not None and config["task"] not in tasks:
-                raise InputError(
-                    f"{key}: got '{config[key]}' with task={config['task']}, which does not use it; add "
-                    f"{' or '.join(f'task={task}' for task in tasks)}"
-                )
+        _check_use(config)
         given = dict(config)
         given |= {
             "name": name,
@@ -96,6 +86,27 @@ class Settings:
             "constraints": Constraints.from_config(config["constraints"]),
         } | {key: None if config[key] is None else str(config[key]) for key in PATHS}
         return cls(**given)
+
+
+def _check_use(config: Mapping[str, Any]) -> None:
+    """Raise InputError for a key that the task does not use."""
+    for key, tasks in USED_BY.items():
+        if config[key] is not None and config["task"] not in tasks:
+            raise InputError(
+                f"{key}: got '{config[key]}' with task={config['task']}, which does not use it; add "
+                f"{' or '.join(f'task={task}' for task in tasks)}"
+            )
+
+
+def _name(config: Mapping[str, Any]) -> str:
+    """Return the run's name; a network from a file goes by the file's."""
+    name = config["name"]
+    if name is None:
+        name = re.sub(r"[^\w.+ -]", "_", Path(str(config["network"].get("path", "network"))).stem)
+    name = str(name)
+    if not re.fullmatch(r"[\w.+ -]{1,100}", name) or name.strip(". ") == "":
+        raise InputError(f"name: expected up to 100 letters, digits and . _ + - (it names a folder), got {name!r}")
+    return name
 
 
 def build_system(config: Mapping[str, Any]) -> System:

@@ -177,25 +177,42 @@ def _network(job: Job, whole: bool) -> list[Any]:
         ) from error
     with np.load(job["made"], allow_pickle=False) as arrays:
         meta = json.loads(str(arrays["meta"]))
-        parts: dict[str, list[tuple[slice, Any]]] = {name: [] for name in sizes}
-        for index, layer in enumerate(sizes):
-            stop = 0
-            for i, n in enumerate(sizes[layer]):
-                start, stop = stop, stop + n
-                part = slice(start, stop)
-                v, bias = (arrays[f"{key}_{index}"][part] for key in ("v", "bias_mant"))
+        parts: dict[str, list[tuple[slice, Any]]] = {}
+        for index, (layer, cut) in enumerate(sizes.items()):
+            v, bias = arrays[f"v_{index}"], arrays[f"bias_mant_{index}"]
+            parts[layer] = []
+            for i, part in enumerate(_runs_of(cut)):
                 name = layer if whole else f"{layer}[{i}]"
-                parts[layer].append((part, LIF(shape=(n,), v=v, bias_mant=bias, name=name, **meta["neurons"])))
-        joins = []
+                n = part.stop - part.start
+                lif = LIF(shape=(n,), v=v[part], bias_mant=bias[part], name=name, **meta["neurons"])
+                parts[layer].append((part, lif))
+        joins: list[tuple[Any, Any, Any, int]] = []
         for p, (source, target, exponent) in enumerate(meta["projections"]):
             given = tuple(arrays[f"{key}_{p}"] for key in ("data", "indices", "indptr"))
             weights = csr_matrix(given, shape=(sum(sizes[target]), sum(sizes[source])))
-            for rows, after in parts[target]:
-                held = weights[rows]
-                blocks = ((before, held[:, columns]) for columns, before in parts[source])
-                joins += [(before, after, block, exponent) for before, block in blocks if block.nnz]
+            joins += [(*join, exponent) for join in _blocks(weights, parts[source], parts[target])]
     neurons = [lif for part in parts.values() for _, lif in part]
     return neurons + _joined(neurons, joins)
+
+
+def _runs_of(sizes: Sequence[int]) -> Iterator[slice]:
+    """Neurons of each slice of a layer."""
+    stop = 0
+    for n in sizes:
+        start, stop = stop, stop + n
+        yield slice(start, stop)
+
+
+def _blocks(
+    weights: Any, sources: Sequence[tuple[slice, Any]], targets: Sequence[tuple[slice, Any]]
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield processes of two layers that are joined, with their weights."""
+    for rows, after in targets:
+        held = weights[rows]
+        for columns, before in sources:
+            block = held[:, columns]
+            if block.nnz:
+                yield before, after, block
 
 
 def _joined(neurons: Sequence[Any], joins: Sequence[tuple[Any, Any, Any, int]]) -> list[Any]:
@@ -244,22 +261,29 @@ def _plan(job: Job, processes: Sequence[Any]) -> dict[str, list[tuple[int, int]]
     }
     plan: dict[str, list[tuple[int, int]]] = {}
     for layer, places in job["placement"].items():
-        pairs, wanted = [(int(chip), int(core)) for chip, core in places], job["slices"][layer]
+        pairs = [(int(chip), int(core)) for chip, core in places]
+        plan |= _plan_of_layer(layer, pairs, job["slices"][layer], sizes, layer in job["inputs"])
+    return plan
+
+
+def _plan_of_layer(
+    layer: str, pairs: list[tuple[int, int]], wanted: list[int], sizes: Mapping[str, int], is_input: bool
+) -> dict[str, list[tuple[int, int]]]:
+    """Return (chip, core) of the slices of one layer by process; an input may have no process."""
+    if layer in sizes:
+        found, expected = {layer: sizes[layer]}, {layer: sum(wanted)}
+        plan = {layer: pairs}
+    else:
         each = [f"{layer}[{i}]" for i in range(len(pairs))]
-        if layer in sizes:
-            found, expected = {layer: sizes[layer]}, {layer: sum(wanted)}
-            plan[layer] = pairs
-        else:
-            found = {name: n for name, n in sizes.items() if re.fullmatch(rf"{re.escape(layer)}\[\d+\]", name)}
-            expected = dict(zip(each, wanted, strict=True))
-            plan |= {name: [pair] for name, pair in zip(each, pairs, strict=True)}
-            if not found and layer in job["inputs"]:
-                plan = {name: pairs for name, pairs in plan.items() if name not in expected}
-                continue
-        if found != expected:
-            raise RefusedError(
-                f"layer '{layer}': expected neurons {expected}, as the mapping cuts it; the processes have {found}"
-            )
+        found = {name: n for name, n in sizes.items() if re.fullmatch(rf"{re.escape(layer)}\[\d+\]", name)}
+        expected = dict(zip(each, wanted, strict=True))
+        plan = {name: [pair] for name, pair in zip(each, pairs, strict=True)}
+        if not found and is_input:
+            return {}
+    if found != expected:
+        raise RefusedError(
+            f"layer '{layer}': expected neurons {expected}, as the mapping cuts it; the processes have {found}"
+        )
     return plan
 
 

@@ -55,6 +55,16 @@ def found_processes(path: Path, slices: Mapping[str, Sequence[int]] | None = Non
         raise RefusedError(
             f"lava-nc cannot be imported ({error}); it needs Python 3.10: pip install 'neuromap_moo[lava]' there"
         ) from error
+    built = _built(_module_of(path), slices)
+    roots = list(built) if isinstance(built, (list, tuple)) else [built]
+    for root in roots:
+        if not isinstance(root, AbstractProcess):
+            raise RefusedError(f"build(): expected a Lava process or a list of them, got {type(root).__name__}")
+    return joined_processes(roots)
+
+
+def _module_of(path: Path) -> Any:
+    """Execute a user's file; return its module, which has a function build()."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise RefusedError("expected a Python file")
@@ -67,22 +77,22 @@ def found_processes(path: Path, slices: Mapping[str, Sequence[int]] | None = Non
         raise RefusedError(f"the file raises {type(error).__name__}: {error}") from error
     if not callable(getattr(module, "build", None)):
         raise RefusedError("expected a function build() that returns a Lava process of the network, found none")
+    return module
+
+
+def _built(module: Any, slices: Mapping[str, Sequence[int]] | None) -> Any:
+    """Return what build() returns."""
     try:
         takes = list(inspect.signature(module.build).parameters.values())
         if takes and slices is None and takes[0].default is takes[0].empty:
             raise RefusedError(
                 f"build({takes[0].name}): expected a default, as in {takes[0].name}=None, for all layers whole"
             )
-        built = module.build(slices) if takes and slices is not None else module.build()
+        return module.build(slices) if takes and slices is not None else module.build()
     except RefusedError:
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # whatever the user's code raises
         raise RefusedError(f"build() raises {type(error).__name__}: {error}") from error
-    roots = list(built) if isinstance(built, (list, tuple)) else [built]
-    for root in roots:
-        if not isinstance(root, AbstractProcess):
-            raise RefusedError(f"build(): expected a Lava process or a list of them, got {type(root).__name__}")
-    return joined_processes(roots)
 
 
 def joined_processes(roots: Sequence[Any]) -> list[Any]:

@@ -6,9 +6,12 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuromap_moo.errors import InputError, first_line
 from neuromap_moo.files import whole_file
@@ -46,30 +49,9 @@ def load_npz(path: str | os.PathLike[str]) -> Network:
             meta = json.loads(str(data["meta"]))
             if meta["schema"] != SCHEMA:
                 raise InputError(f"expected schema {SCHEMA}, got {meta['schema']}; save it again with this version")
-            layers = [
-                Layer(
-                    x["name"],
-                    x["size"],
-                    x["kind"],
-                    data[f"activity_{i}"],
-                    x.get("shape"),
-                    x.get("cut", "channels"),
-                    data.get(f"order_{i}"),
-                )
-                for i, x in enumerate(meta["layers"])
-            ]
+            layers = [_layer(i, x, data) for i, x in enumerate(meta["layers"])]
             size = {layer.name: layer.size for layer in layers}
-            projections = []
-            for i, x in enumerate(meta["projections"]):
-                shape = (size[x["source"]], size[x["target"]])
-                connectivity: Connectivity
-                if x["form"] == "dense":
-                    connectivity = Dense(*shape)
-                elif x["form"] == "convolution":
-                    connectivity = Convolution(**{key: x[key] for key in GEOMETRY}, place=data[f"place_{i}"])
-                else:
-                    connectivity = Sparse(*shape, indptr=data[f"indptr_{i}"], indices=data[f"indices_{i}"])
-                projections.append(Projection(x["source"], x["target"], connectivity, x["weight_bits"]))
+            projections = [_projection(i, x, data, size) for i, x in enumerate(meta["projections"])]
             notes = tuple(str(text) for text in meta.get("notes", ()))
             return Network(meta["name"], tuple(layers), tuple(projections), meta["steps_per_inference"], notes)
     except InputError as error:
@@ -83,3 +65,24 @@ def load_npz(path: str | os.PathLike[str]) -> Network:
         raise InputError(
             f"network file '{path}': expected an .npz written by save_network, got something else ({reason})"
         ) from error
+
+
+def _layer(i: int, entry: Mapping[str, Any], data: Mapping[str, NDArray[Any]]) -> Layer:
+    activity, order = data[f"activity_{i}"], data.get(f"order_{i}")
+    cut = entry.get("cut", "channels")
+    return Layer(entry["name"], entry["size"], entry["kind"], activity, entry.get("shape"), cut, order)
+
+
+def _projection(
+    i: int, entry: Mapping[str, Any], data: Mapping[str, NDArray[Any]], size: Mapping[str, int]
+) -> Projection:
+    source, target = entry["source"], entry["target"]
+    connectivity: Connectivity
+    if entry["form"] == "dense":
+        connectivity = Dense(size[source], size[target])
+    elif entry["form"] == "convolution":
+        connectivity = Convolution(**{key: entry[key] for key in GEOMETRY}, place=data[f"place_{i}"])
+    else:
+        arrays = {key: data[f"{key}_{i}"] for key in ("indptr", "indices")}
+        connectivity = Sparse(size[source], size[target], **arrays)
+    return Projection(source, target, connectivity, entry["weight_bits"])

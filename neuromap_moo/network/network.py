@@ -64,19 +64,23 @@ class Layer:
         if self.cut not in NUMBERINGS:
             raise InputError(f"layer '{self.name}', cut: expected one of {', '.join(NUMBERINGS)}, got {self.cut!r}")
         if self.order is not None:
-            object.__setattr__(self, "order", frozen(f"layer '{self.name}', order", self.order, np.int64))
-            if self.shape is not None or not np.array_equal(np.sort(self.order), np.arange(self.size)):
-                raise InputError(
-                    f"layer '{self.name}', order: expected each of 0..{self.size - 1} once, in a layer without a shape"
-                )
-        if self.shape is None:
-            return
-        if len(self.shape) != 3 or int(np.prod(self.shape, dtype=np.int64)) != self.size or min(self.shape) < 1:
+            self._check_order(self.order)
+        if self.shape is not None:
+            self._check_shape(self.shape)
+
+    def _check_order(self, order: IntArray) -> None:
+        object.__setattr__(self, "order", frozen(f"layer '{self.name}', order", order, np.int64))
+        if self.shape is not None or not np.array_equal(np.sort(order), np.arange(self.size)):
             raise InputError(
-                f"layer '{self.name}', shape: expected (channels, height, width) of {self.size} neurons, "
-                f"got {self.shape}"
+                f"layer '{self.name}', order: expected each of 0..{self.size - 1} once, in a layer without a shape"
             )
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 3 or int(np.prod(shape, dtype=np.int64)) != self.size or min(shape) < 1:
+            raise InputError(
+                f"layer '{self.name}', shape: expected (channels, height, width) of {self.size} neurons, got {shape}"
+            )
+        object.__setattr__(self, "shape", tuple(int(n) for n in shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,23 +152,33 @@ class Network:
         object.__setattr__(self, "layer_index", index)
         steps = whole_number(f"network '{self.name}', steps_per_inference", self.steps_per_inference, 1)
         object.__setattr__(self, "steps_per_inference", steps)
+        for p in self.projections:
+            self._check_ends(p)
+        self._check_pairs()
+
+    def _check_ends(self, p: Projection) -> None:
+        """Raise InputError where a projection does not fit its layers."""
+        index = self.layer_index
+        where = f"network '{self.name}', projection '{p.source}' -> '{p.target}'"
+        for end, size in ((p.source, p.connectivity.n_source), (p.target, p.connectivity.n_target)):
+            if end not in index:
+                raise InputError(f"{where}: no layer '{end}'; the layers are {', '.join(index)}")
+            if self.layers[index[end]].size != size:
+                expected = self.layers[index[end]].size
+                raise InputError(f"{where}: expected connectivity for {expected} neurons of '{end}', got {size}")
+        if isinstance(p.connectivity, Convolution):
+            layer = self.layers[index[p.target]]
+            shape = layer.shape or (layer.size, 1, 1)
+            if (shape, layer.cut) != (p.connectivity.output_shape, p.connectivity.cut):
+                raise InputError(
+                    f"{where}: expected a target layer of shape {p.connectivity.output_shape} cut by "
+                    f"{p.connectivity.cut}, got shape {shape} cut by {layer.cut}"
+                )
+
+    def _check_pairs(self) -> None:
+        """Raise InputError where a neuron has its synapses into a layer in several projections."""
         pairs: dict[tuple[str, str], list[Projection]] = {}
         for p in self.projections:
-            where = f"network '{self.name}', projection '{p.source}' -> '{p.target}'"
-            for end, size in ((p.source, p.connectivity.n_source), (p.target, p.connectivity.n_target)):
-                if end not in index:
-                    raise InputError(f"{where}: no layer '{end}'; the layers are {', '.join(index)}")
-                if self.layers[index[end]].size != size:
-                    expected = self.layers[index[end]].size
-                    raise InputError(f"{where}: expected connectivity for {expected} neurons of '{end}', got {size}")
-            if isinstance(p.connectivity, Convolution):
-                layer = self.layers[index[p.target]]
-                shape = layer.shape or (layer.size, 1, 1)
-                if (shape, layer.cut) != (p.connectivity.output_shape, p.connectivity.cut):
-                    raise InputError(
-                        f"{where}: expected a target layer of shape {p.connectivity.output_shape} cut by "
-                        f"{p.connectivity.cut}, got shape {shape} cut by {layer.cut}"
-                    )
             pairs.setdefault((p.source, p.target), []).append(p)
         for (source, target), joined in pairs.items():
             # A neuron sends one message to a core, whatever for: its synapses must be counted together.
@@ -288,21 +302,24 @@ def _renumbered(network: Network, layers: Sequence[Layer], earlier: Mapping[str,
     """Return the network of these layers, whose neurons had the numbers `earlier` (size,) by layer name."""
     moved = [replace(x, activity=x.activity[earlier[x.name]]) if x.name in earlier else x for x in layers]
     cut = {x.name: x.cut for x in layers}
-    projections = []
-    for p in network.projections:
-        c = p.connectivity
-        of_source, of_target = (earlier.get(name) for name in (p.source, p.target))
-        if isinstance(c, Convolution):
-            if of_source is not None:
-                c = replace(c, place=c.place[of_source])
-            if of_target is not None:
-                c = replace(c, cut=cut[p.target])
-        elif isinstance(c, Sparse) and (of_source is not None or of_target is not None):
-            matrix = csr_array((np.ones(c.indices.size, dtype=np.int8), c.indices, c.indptr), (c.n_source, c.n_target))
-            matrix = matrix if of_source is None else matrix[of_source]
-            c = Sparse.from_matrix(matrix if of_target is None else matrix[:, of_target])
-        projections.append(replace(p, connectivity=c))
+    projections = [
+        replace(p, connectivity=_connected(p.connectivity, earlier.get(p.source), earlier.get(p.target), cut[p.target]))
+        for p in network.projections
+    ]
     return replace(network, layers=tuple(moved), projections=tuple(projections))
+
+
+def _connected(c: Connectivity, of_source: IntArray | None, of_target: IntArray | None, cut: str) -> Connectivity:
+    """Return the connectivity of neurons that had these numbers before; None where they have kept them."""
+    if isinstance(c, Convolution):
+        if of_source is not None:
+            c = replace(c, place=c.place[of_source])
+        return c if of_target is None else replace(c, cut=cut)
+    if isinstance(c, Dense) or (of_source is None and of_target is None):
+        return c
+    matrix = csr_array((np.ones(c.indices.size, dtype=np.int8), c.indices, c.indptr), (c.n_source, c.n_target))
+    matrix = matrix if of_source is None else matrix[of_source]
+    return Sparse.from_matrix(matrix if of_target is None else matrix[:, of_target])
 
 
 def with_activity(network: Network, activity: Mapping[str, FloatArray]) -> Network:
@@ -321,23 +338,25 @@ def layer_table(network: Network, fewest_cores: Sequence[int] | None = None) -> 
     incoming: dict[str, list[Projection]] = {x.name: [] for x in network.layers}
     for p in network.projections:
         incoming[p.target].append(p)
-    table: dict[str, list[Any]] = {
-        "layer": [x.name for x in network.layers],
-        "kind": [x.kind for x in network.layers],
-        "shape": ["x".join(map(str, x.shape or (x.size,))) for x in network.layers],
-        "cut": [x.cut if x.shape else "" for x in network.layers],
-        "neurons": [x.size for x in network.layers],
-        "synapses": [sum(p.connectivity.n_synapses for p in incoming[x.name]) for x in network.layers],
-        "multiplications": [
-            sum(p.connectivity.n_multiplications for p in incoming[x.name] if p.weight_bits != 1)
-            for x in network.layers
-        ],
-        "activity": [float(x.activity.mean()) for x in network.layers],
-        "messages": [float(x.activity.sum()) for x in network.layers],
-    }
+    rows = [_row_of_table(layer, incoming[layer.name]) for layer in network.layers]
+    table: dict[str, list[Any]] = {key: [row[key] for row in rows] for key in rows[0]}
     if fewest_cores is not None:
         table["fewest_cores"] = [int(k) for k in fewest_cores]
     return table
+
+
+def _row_of_table(layer: Layer, incoming: Sequence[Projection]) -> dict[str, Any]:
+    return {
+        "layer": layer.name,
+        "kind": layer.kind,
+        "shape": "x".join(map(str, layer.shape or (layer.size,))),
+        "cut": layer.cut if layer.shape else "",
+        "neurons": layer.size,
+        "synapses": sum(p.connectivity.n_synapses for p in incoming),
+        "multiplications": sum(p.connectivity.n_multiplications for p in incoming if p.weight_bits != 1),
+        "activity": float(layer.activity.mean()),
+        "messages": float(layer.activity.sum()),
+    }
 
 
 def to_arrays(network: Network) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -50,18 +50,15 @@ class LayerConstraints:
         """Check every part; messages begin with its key."""
         for key in ("cores", "routers", "chips"):
             object.__setattr__(self, key, _ids(key, getattr(self, key)))
-        if self.rows is not None:
-            values = [self.rows] if np.isscalar(self.rows) else self.rows
-            object.__setattr__(self, "rows", tuple(sorted({_number("rows", v) for v in _some("rows", values)})))
-        if self.region is not None:
-            corners = tuple(_number("region", v) for v in _some("region", self.region))
-            if len(corners) != 4 or corners[0] > corners[2] or corners[1] > corners[3]:
-                raise InputError(f"region: expected [x0, y0, x1, y1] with x0 <= x1, y0 <= y1, got {list(corners)}")
-            object.__setattr__(self, "region", corners)
+        object.__setattr__(self, "rows", _rows(self.rows))
+        object.__setattr__(self, "region", _region(self.region))
         if not isinstance(self.fixed, Mapping):
             raise InputError(f"fixed: expected core ids by slice index, as in {{0: 17}}, got {self.fixed!r:.60}")
         fixed = {_index(j): whole_number(f"fixed, slice {j}", core) for j, core in self.fixed.items()}
         object.__setattr__(self, "fixed", dict(sorted(fixed.items())))
+        self._check_limits()
+
+    def _check_limits(self) -> None:
         for key in LIMITS:
             if getattr(self, key) is not None:
                 whole_number(key, getattr(self, key), 1)
@@ -102,6 +99,10 @@ class Constraints:
                 f"constraints, same_chip: expected lists of layer names, as in [[a, b]], got {groups!r:.60}"
             )
         object.__setattr__(self, "same_chip", tuple(tuple(str(name) for name in group) for group in groups))
+        self._check_fixed()
+
+    def _check_fixed(self) -> None:
+        """Raise InputError where two slices are fixed on one core."""
         owner: dict[int, str] = {}
         for name, layer in self.layers.items():
             for j, core in layer.fixed.items():
@@ -265,6 +266,21 @@ def _bound(
             f"{where}: between {least.cores} cores ({least.reason}) and {most.cores} ({most.reason}) no number of "
             "slices fits its cores; relax one of the two"
         )
+
+
+def _rows(given: Any) -> tuple[float, ...] | None:
+    if given is None:
+        return None
+    return tuple(sorted({_number("rows", v) for v in _some("rows", [given] if np.isscalar(given) else given)}))
+
+
+def _region(given: Any) -> tuple[float, ...] | None:
+    if given is None:
+        return None
+    corners = tuple(_number("region", v) for v in _some("region", given))
+    if len(corners) != 4 or corners[0] > corners[2] or corners[1] > corners[3]:
+        raise InputError(f"region: expected [x0, y0, x1, y1] with x0 <= x1, y0 <= y1, got {list(corners)}")
+    return corners
 
 
 def _inside(where: str, key: str, given: Any, system: System) -> BoolArray:

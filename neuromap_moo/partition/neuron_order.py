@@ -21,7 +21,7 @@ from scipy.sparse.linalg import ArpackError, svds
 
 from neuromap_moo.arrays import FloatArray, IntArray
 from neuromap_moo.network.connectivity import Sparse, slice_bounds
-from neuromap_moo.network.network import Network, with_orders
+from neuromap_moo.network.network import Layer, Network, with_orders
 from neuromap_moo.system.system import System
 
 #: Sets of so few neurons are not halved any more; rounds of exchanges at most; partners looked at for each neuron.
@@ -46,22 +46,27 @@ def with_shared_sources(network: Network, system: System, layers: Sequence[str] 
     """
     orders = {}
     for layer in network.layers:
-        incoming = [p for p in network.projections if p.target == layer.name]
-        explicit = [p.connectivity for p in incoming if isinstance(p.connectivity, Sparse)]
-        wanted = layers is None or layer.name in layers
-        if not wanted or not explicit or len(explicit) < len(incoming) or layer.size > MAXIMUM_NEURONS:
+        if layers is not None and layer.name not in layers:
             continue
-        activity = np.concatenate([network.layers[network.layer_index[p.source]].activity for p in incoming])
-        nets = csr_array(
-            vstack(
-                [csr_array((np.ones(c.indices.size), c.indices, c.indptr), (c.n_source, c.n_target)) for c in explicit]
-            )
-        )
-        order = _bisected(nets, activity)
-        before, after = (_messages(nets, activity, o, system) for o in (np.arange(layer.size), order))
-        if (after <= before * (1 + 1e-12)).all() and (after < before * (1 - 1e-12)).any():
+        order = _order_of(network, layer, system)
+        if order is not None:
             orders[layer.name] = order
     return with_orders(network, orders)
+
+
+def _order_of(network: Network, layer: Layer, system: System) -> IntArray | None:
+    """Return the order (size,) of a layer's neurons that brings fewer messages; None where none is found."""
+    incoming = [p for p in network.projections if p.target == layer.name]
+    explicit = [p.connectivity for p in incoming if isinstance(p.connectivity, Sparse)]
+    if not explicit or len(explicit) < len(incoming) or layer.size > MAXIMUM_NEURONS:
+        return None
+    activity = np.concatenate([network.layers[network.layer_index[p.source]].activity for p in incoming])
+    rows = [csr_array((np.ones(c.indices.size), c.indices, c.indptr), (c.n_source, c.n_target)) for c in explicit]
+    nets = csr_array(vstack(rows))
+    order = _bisected(nets, activity)
+    before, after = (_messages(nets, activity, o, system) for o in (np.arange(layer.size), order))
+    is_better = (after <= before * (1 + 1e-12)).all() and (after < before * (1 - 1e-12)).any()
+    return order if is_better else None
 
 
 def _messages(nets: csr_array, activity: FloatArray, order: IntArray, system: System) -> FloatArray:

@@ -187,7 +187,7 @@ class Partitioner:
             synops=np.concatenate(synops)[order].astype(np.float64),
         )
 
-    def vendor_cuts(self, layer: int) -> list[IntArray]:
+    def vendor_chunks(self, layer: int) -> list[IntArray]:
         """Words of synapse memory of each chunk of a layer, for one cut after the other that the vendor's rule tries.
 
         Start with one chunk; while one needs a > capacity words, multiply their number by ceil(a / capacity), in chunks
@@ -207,14 +207,14 @@ class Partitioner:
             number *= factor
 
     def vendor_slice_counts(self) -> tuple[IntArray, tuple[str, ...]]:
-        """Cores per layer (L,) by the vendor's rule (`vendor_cuts`), and a note where it had to be bent.
+        """Cores per layer (L,) by the vendor's rule (`vendor_chunks`), and a note where it had to be bent.
 
         The mapping is cut in equal slices, whose largest is that of the rule's chunks; where a moved boundary makes it
         too large, the next count that fits is taken. Where constraints forbid a count, the nearest that they allow is.
         """
         counts, notes = [], []
         for i in range(len(self.layer_sizes)):
-            k = self.vendor_cuts(i)[-1].size
+            k = self.vendor_chunks(i)[-1].size
             memory = self._fits_memory[i]
             if k <= self.n_cores and not memory[k]:
                 fitting = np.flatnonzero(memory[k:])

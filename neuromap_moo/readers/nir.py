@@ -197,10 +197,7 @@ class Reading:
         if kind == "Input" and not self.before[name]:
             found = tuple(int(n) for n in np.ravel(node.input_type["input"]))
         elif kind in NEURONS:
-            keys = ("v_threshold", "threshold", "r", "tau", "tau_mem", "v_leak")
-            found = max((np.shape(getattr(node, key)) for key in keys if hasattr(node, key)), key=prod)
-            if prod(found) <= 1 and self.before[name]:
-                found = self._shape_before(name)
+            found = self._shape_of_neurons(name)
         elif kind in MATRICES:
             found = np.shape(self._weights(name))[:-1]
         elif kind in CONVOLUTIONS or kind in POOLS:
@@ -213,6 +210,13 @@ class Reading:
         if min(found) < 1:
             raise InputError(f"{self.where}, node '{name}': expected at least one value, got shape {found}")
         return found
+
+    def _shape_of_neurons(self, name: str) -> tuple[int, ...]:
+        """Shape of the constants of a population, or of what comes before where they are single numbers."""
+        node = self.nodes[name]
+        keys = ("v_threshold", "threshold", "r", "tau", "tau_mem", "v_leak")
+        found = max((np.shape(getattr(node, key)) for key in keys if hasattr(node, key)), key=prod)
+        return self._shape_before(name) if prod(found) <= 1 and self.before[name] else found
 
     def _shape_before(self, name: str) -> tuple[int, ...]:
         if not self.before[name]:
@@ -253,27 +257,18 @@ class Reading:
                 raise InputError(
                     f"{where}: expected {before[0]} input channels in {groups} groups, got weights {weights.shape}"
                 )
-        stride = np.resize(node.stride, axes)
+        stride = np.resize(node.stride, axes).tolist()
         spans = [int(d) * (int(k) - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-        if isinstance(node.padding, str):
-            if node.padding not in ("same", "valid"):
-                raise InputError(f"{where}, padding: expected numbers, 'same' or 'valid', got '{node.padding}'")
-            total = [span - 1 if node.padding == "same" else 0 for span in spans]
-        else:
-            total = [2 * int(p) for p in np.resize(node.padding, axes)]
+        total = _total_padding(where, node.padding, spans)
         if min(*stride, *dilation, *kernel) < 1:
             raise InputError(f"{where}: expected kernel, stride and dilation >= 1")
         sizes = [(n + t - span) // int(s) + 1 for n, t, span, s in zip(before[1:], total, spans, stride, strict=True)]
 
-        def pair(values: Any, default: int) -> tuple[int, int]:
-            values = [int(v) for v in values]
-            return (default, values[0]) if axes == 1 else (values[0], values[1])
-
         geometry = {
-            "kernel": pair(kernel, 1),
-            "stride": pair(stride, 1),
-            "padding": pair([t // 2 for t in total], 0),
-            "dilation": pair(dilation, 1),
+            "kernel": _pair(kernel, 1),
+            "stride": _pair(stride, 1),
+            "padding": _pair([t // 2 for t in total], 0),
+            "dilation": _pair(dilation, 1),
             "groups": groups,
         }
         return (channels, *sizes), geometry
@@ -330,3 +325,17 @@ class Reading:
             bits = UNIT_BITS if kind in POOLS else self.weight_bits
             maps = [(s[0], 1, s[1]) if len(s) == 2 else s for s in (values.shape, shape)]
             self.assembly.connect_convolution(values.reshape(maps[0]), target.ravel(), bits, maps[1], **geometry)
+
+
+def _total_padding(where: str, padding: Any, spans: Sequence[int]) -> list[int]:
+    """Padding of each axis, both sides together."""
+    if not isinstance(padding, str):
+        return [2 * int(p) for p in np.resize(padding, len(spans))]
+    if padding not in ("same", "valid"):
+        raise InputError(f"{where}, padding: expected numbers, 'same' or 'valid', got '{padding}'")
+    return [span - 1 if padding == "same" else 0 for span in spans]
+
+
+def _pair(values: Sequence[Any], default: int) -> tuple[int, int]:
+    """(height, width) of one or two numbers; in one dimension the height's is the default."""
+    return (default, int(values[0])) if len(values) == 1 else (int(values[0]), int(values[1]))

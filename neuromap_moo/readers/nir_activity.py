@@ -59,21 +59,7 @@ def measure_nir(
         raise InputError(f"'{path}': activity is measured on graphs with one input, it has {len(inputs_of)}")
     step = _step(reading) if dt is None else finite_number("dt", dt, 0.0)
     hidden = _hidden(reading)
-    layers: list[tuple[IntArray, Neurons]] = []
-    synapses: list[Synapses] = []
-    for name, neurons in reading.neurons.items():
-        own = [c for c in reading.connected if c.layer == name]
-        if reading.kind[name] == "Input" or name in hidden:
-            layers.append((neurons.ravel(), Relay()))
-            continue
-        if reading.kind[name] in POOLS:
-            layers.append((neurons.ravel(), Relay()))
-            synapses += [_synapses(reading, c, np.ones(neurons.size), 1.0) for c in own]
-            continue
-        population = _population(reading, name, step, own)
-        one = _scale(reading, population, own)
-        synapses += [_synapses(reading, c, population.gain, one) for c in own]
-        layers.append((neurons.ravel(), _lif(population, one)))
+    layers, synapses = _simulated(reading, hidden, step)
     shape = reading.neurons[inputs_of[0]].shape
     spikes, n_samples = spikes_of(f"'{path}'", shape, samples, steps, seed)
     source = list(reading.neurons).index(inputs_of[0])
@@ -86,6 +72,26 @@ def measure_nir(
         activity[reading.neurons[name].ravel() - 1] = 1.0
     reading.assembly.pass_on(activity)
     return Activity(reading.assembly.by_layer(activity), n_samples, tuple(sorted(hidden)), digest_of(path))
+
+
+def _simulated(
+    reading: Reading, hidden: set[str], step: float
+) -> tuple[list[tuple[IntArray, Neurons]], list[Synapses]]:
+    """Return layers and synapses in fixed point; nothing of the hidden layers, which relay."""
+    layers: list[tuple[IntArray, Neurons]] = []
+    synapses: list[Synapses] = []
+    for name, neurons in reading.neurons.items():
+        own = [c for c in reading.connected if c.layer == name]
+        model: Neurons = Relay()
+        if reading.kind[name] in POOLS and name not in hidden:
+            synapses += [_synapses(reading, c, np.ones(neurons.size), 1.0) for c in own]
+        elif reading.kind[name] != "Input" and name not in hidden:
+            population = _population(reading, name, step, own)
+            one = _scale(reading, population, own)
+            synapses += [_synapses(reading, c, population.gain, one) for c in own]
+            model = _lif(population, one)
+        layers.append((neurons.ravel(), model))
+    return layers, synapses
 
 
 def _step(reading: Reading) -> float:

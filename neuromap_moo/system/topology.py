@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -108,7 +109,7 @@ class Mesh:
 
     @cached_property
     def routes(self) -> Routes:
-        """Dimension-order routes, all of x first, then y, on global coordinates (DESIGN 4.2)."""
+        """Dimension-order routes, all of x first, then y, on global coordinates (docs/model.md, System)."""
         columns, rows = self.width * self.chips_x, self.height * self.chips_y
         n_x, n_y = rows * (columns - 1), columns * (rows - 1)
         x, y = self.router_xy[:, 0], self.router_xy[:, 1]
@@ -282,16 +283,7 @@ class Graph:
         links: dict[tuple[int, int], str] = {}
         for i, entry in enumerate(self.links):
             at = f"{where}, entry {i}"
-            if isinstance(entry, str) or not isinstance(entry, Iterable) or not 2 <= len(parts := list(entry)) <= 3:
-                raise InputError(f"{at}: expected two routers and perhaps a link class, got {entry!r}")
-            a, b = (whole_number(at, end) for end in parts[:2])
-            if max(a, b) >= self.routers:
-                raise InputError(f"{at}: expected routers 0 to {self.routers - 1}, got {max(a, b)}; raise routers")
-            if a == b:
-                raise InputError(f"{at}: expected two different routers, got {a} twice; leave the link out")
-            name = parts[2] if len(parts) == 3 else "mesh_x" if chips[a] == chips[b] else "chip"
-            if name not in MESH_CLASSES:
-                raise InputError(f"{at}: no link class {name!r}{did_you_mean(str(name), MESH_CLASSES)}")
+            a, b, name = self._link(at, entry, chips)
             for pair in [(a, b)] if self.directed else [(a, b), (b, a)]:
                 if pair in links:
                     mend = "give it once" if self.directed else "give it once, or set directed: true"
@@ -299,21 +291,37 @@ class Graph:
                 links[pair] = name
         return tuple((a, b, name) for (a, b), name in sorted(links.items()))
 
+    def _link(self, at: str, entry: Any, chips: Sequence[int]) -> tuple[int, int, str]:
+        """Return the ends and the class of a link, checked."""
+        if isinstance(entry, str) or not isinstance(entry, Iterable) or not 2 <= len(parts := list(entry)) <= 3:
+            raise InputError(f"{at}: expected two routers and perhaps a link class, got {entry!r}")
+        a, b = (whole_number(at, end) for end in parts[:2])
+        if max(a, b) >= self.routers:
+            raise InputError(f"{at}: expected routers 0 to {self.routers - 1}, got {max(a, b)}; raise routers")
+        if a == b:
+            raise InputError(f"{at}: expected two different routers, got {a} twice; leave the link out")
+        name = parts[2] if len(parts) == 3 else "mesh_x" if chips[a] == chips[b] else "chip"
+        if name not in MESH_CLASSES:
+            raise InputError(f"{at}: no link class {name!r}{did_you_mean(str(name), MESH_CLASSES)}")
+        return a, b, name
+
     def _places(self, where: str) -> tuple[tuple[float, float], ...]:
         if isinstance(self.xy, str) or not isinstance(self.xy, Iterable):
             raise InputError(f"{where}: expected x and y for each of the {self.routers} routers, got {self.xy!r}")
-        places: list[tuple[float, float]] = []
-        for i, entry in enumerate(self.xy):
-            pair = list(entry) if isinstance(entry, Iterable) else []
-            if len(pair) != 2 or not all(isinstance(value, Real) and np.isfinite(value) for value in pair):
-                raise InputError(f"{where}, router {i}: expected x and y, two finite numbers, got {entry!r}")
-            places.append((float(pair[0]), float(pair[1])))
+        places = [_place(f"{where}, router {i}", entry) for i, entry in enumerate(self.xy)]
         if places and len(places) != self.routers:
             raise InputError(f"{where}: expected x and y for each of the {self.routers} routers, got {len(places)}")
         if len(set(places)) < len(places):
             twice = next(xy for xy in places if places.count(xy) > 1)
             raise InputError(f"{where}: expected routers in different places, got two at {twice}; move one of them")
         return tuple(places)
+
+
+def _place(where: str, entry: Any) -> tuple[float, float]:
+    pair: list[Any] = list(entry) if isinstance(entry, Iterable) else []
+    if len(pair) != 2 or not all(isinstance(value, Real) and math.isfinite(value) for value in pair):
+        raise InputError(f"{where}: expected x and y, two finite numbers, got {entry!r}")
+    return float(pair[0]), float(pair[1])
 
 
 Topology: TypeAlias = Mesh | Graph
@@ -388,20 +396,24 @@ def topology_from_dict(data: Mapping[str, Any], where: str) -> Topology:
         raise InputError(f"{where}.type: no {kind!r}{did_you_mean(str(kind), TYPES)}")
     known = {name: {*inspect.signature(make).parameters} - {"where"} for name, make in TYPES.items()}
     for key in given:
-        if key in known[kind]:
-            continue
-        others = [name for name in TYPES if key in known[name]]
-        if others:
-            raise InputError(
-                f"{where}.{key}: expected a key of type {kind} ({', '.join(sorted(known[kind]))}), got one of type "
-                f"{' or '.join(others)}; set it to null or leave it out"
-            )
-        raise InputError(f"{where}: unknown key '{key}'{did_you_mean(key, known[kind])}")
+        if key not in known[kind]:
+            raise _unknown_key(where, key, kind, known)
     for key, what in NEEDED.items():
         if key in known[kind] and key not in given:
             raise InputError(f"{where}.{key}: missing; expected {what}")
     made: Topology = TYPES[kind](where, **given) if kind in ("torus", "tree") else TYPES[kind](**given)
     return made
+
+
+def _unknown_key(where: str, key: str, kind: str, known: Mapping[str, set[str]]) -> InputError:
+    """Return the error for a key that a topology of this kind has not, which another may have."""
+    others = [name for name in TYPES if key in known[name]]
+    if not others:
+        return InputError(f"{where}: unknown key '{key}'{did_you_mean(key, known[kind])}")
+    return InputError(
+        f"{where}.{key}: expected a key of type {kind} ({', '.join(sorted(known[kind]))}), got one of type "
+        f"{' or '.join(others)}; set it to null or leave it out"
+    )
 
 
 def graph_from_networkx(graph: Any, cores_per_router: int, where: str) -> Graph:

@@ -264,7 +264,7 @@ def test_vendor_rule_gives_the_cores_of_the_public_pilotnet_log():
     # The log prints 12, 1, 1, 1 cores; the mean of its 12 cores is (11 * 7680 + 1 * 2560) / 12 = 7253 words.
     assert vendor(pilotnet_head(), nm.load_system("loihi2")) == ([1, 12, 1, 1, 1], ())
     partitioner = partitioner_for(pilotnet_head(), nm.load_system("loihi2"))
-    tried = [partitioner.vendor_cuts(layer) for layer in range(1, 5)]
+    tried = [partitioner.vendor_chunks(layer) for layer in range(1, 5)]
     # The violations that the log prints, and its words per core, output first 10, 150, 1500, 7253.
     assert [[words.max() for words in cuts[:-1]] for cuts in tried] == [[66_560, 12_800], [], [], []]
     assert [int(cuts[-1].mean()) for cuts in tried] == [7253, 1500, 150, 10]
@@ -280,7 +280,7 @@ def test_weight_widths_of_the_public_pilotnet_file_are_those_of_the_log(networks
     network = pilotnet_head()
     projections = [replace(p, weight_bits=weight_bits_of(w)) for p, w in zip(network.projections, weights, strict=True)]
     partitioner = partitioner_for(replace(network, projections=tuple(projections)), nm.load_system("loihi2"))
-    tried = [partitioner.vendor_cuts(layer) for layer in range(1, 5)]
+    tried = [partitioner.vendor_chunks(layer) for layer in range(1, 5)]
     assert [[words.max() for words in cuts[:-1]] for cuts in tried] == [[66_560, 12_800], [], [], []]
     assert [int(cuts[-1].mean()) for cuts in tried] == [7253, 1500, 150, 10]
 
