@@ -47,6 +47,28 @@ def convolutional(
         `vgg`: 3x3 convolutions, and a 2x2 pool at the end of each block. `mobilenet`: pairs of a 3x3 depthwise and a
         1x1 convolution after a first full one; the first pair of each later block has stride 2. `plain`: one
         convolution per block, which is (channels, kernel, stride down, stride across, padding down, padding across).
+    activity
+        Mean messages per neuron and timestep of every layer.
+    activity_sigma
+        Spread of the activity within a layer, as in `nm.lognormal_activity`.
+    weight_bits
+        Bits of every weight.
+    steps_per_inference
+        Timesteps of input that one inference needs.
+    seed
+        Of everything that is drawn.
+    name
+        Of the network.
+
+    Raises
+    ------
+    InputError
+        For numbers out of range, with the argument's name.
+
+    Examples
+    --------
+    >>> convolutional((1, 8, 8), blocks=[(1, 4)], dense=[10]).layer_names
+    ('input', 'conv_1_1', 'pool_1', 'dense_1')
 
     """
     if style not in STYLES:
@@ -114,7 +136,40 @@ def reservoir(
     seed: int = 0,
     name: str = "reservoir",
 ) -> Network:
-    """Generate a recurrent reservoir: sparse input, sparse recurrent synapses at random, a dense readout."""
+    """Generate a recurrent reservoir: sparse input, sparse recurrent synapses at random, a dense readout.
+
+    Parameters
+    ----------
+    inputs, neurons, outputs
+        Neurons of the input, of the reservoir and of the readout.
+    density
+        Share of the possible recurrent synapses that exist, in (0, 1].
+    input_density
+        Share of the possible synapses from the input that exist, in (0, 1].
+    activity
+        Mean messages per neuron and timestep of every layer.
+    activity_sigma
+        Spread of the activity within a layer, as in `nm.lognormal_activity`.
+    weight_bits
+        Bits of every weight.
+    steps_per_inference
+        Timesteps of input that one inference needs.
+    seed
+        Of everything that is drawn.
+    name
+        Of the network.
+
+    Raises
+    ------
+    InputError
+        For numbers out of range, with the argument's name.
+
+    Examples
+    --------
+    >>> reservoir(inputs=8, neurons=100, outputs=2, density=0.1, input_density=0.5).n_synapses
+    1600
+
+    """
     for key, size in (("inputs", inputs), ("neurons", neurons), ("outputs", outputs)):
         whole_number(key, size, 1)
     rng = np.random.default_rng(seed)
@@ -151,6 +206,44 @@ def transformer(
     Per layer: queries, keys and values, scores (kind `softmax`), their products with the values, a projection back with
     the residual, and two dense layers per token with theirs. Products of activations hold no weights. Normalisations
     are taken as functions of each neuron.
+
+    Parameters
+    ----------
+    tokens
+        Of the sequence.
+    width
+        Neurons per token between layers.
+    heads
+        Of the attention, a divisor of `width`.
+    layers
+        Of the encoder.
+    hidden
+        Neurons per token of the inner dense layer.
+    window
+        How many places away a token sees others; None: all.
+    activity
+        Mean messages per neuron and timestep of every layer.
+    activity_sigma
+        Spread of the activity within a layer, as in `nm.lognormal_activity`.
+    weight_bits
+        Bits of every weight.
+    steps_per_inference
+        Timesteps of input that one inference needs.
+    seed
+        Of everything that is drawn.
+    name
+        Of the network.
+
+    Raises
+    ------
+    InputError
+        For numbers out of range, with the argument's name.
+
+    Examples
+    --------
+    >>> transformer(tokens=4, width=8, heads=2, layers=1, hidden=16).layer_names[:3]
+    ('input', 'query_1', 'key_1')
+
     """
     sizes = {"tokens": tokens, "width": width, "heads": heads, "layers": layers, "hidden": hidden}
     for key, size in sizes.items():

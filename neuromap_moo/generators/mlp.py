@@ -41,10 +41,28 @@ def sparse_mlp(
         Mean messages per neuron and timestep, for all layers or one value each (see `lognormal_activity`).
     activity_sigma
         Spread of the activity within a layer.
+    weight_bits
+        Bits of every weight.
+    steps_per_inference
+        Timesteps of input that one inference needs.
+    seed
+        Of activity and synapses.
+    name
+        Of the network.
     structure
         Where the synapses are: `unstructured`, anywhere with equal probability; `block`, in blocks of `BLOCK`
         neighbours on both sides; `banded`, each source neuron reaches neighbours, at its own height in the target
         layer; `power_law`, neurons of either side have degrees that fall with their rank, in no order.
+
+    Raises
+    ------
+    InputError
+        For numbers out of range, with the argument's name.
+
+    Examples
+    --------
+    >>> sparse_mlp([20, 30, 10], density=0.1).n_synapses
+    90
 
     """
     if structure not in STRUCTURES:

@@ -20,10 +20,10 @@ from neuromap_moo.errors import InputError, whole_number
 from neuromap_moo.network.counts import largest_window_words, rows_product, rows_sparse, words_of_rows
 
 
-def natural_of_number(shape: tuple[int, int, int], cut: str) -> IntArray:
-    """(n,) place in the map (channels, height, width), in C order, of each neuron as `cut` numbers them."""
+def natural_of_number(shape: tuple[int, int, int], numbering: str) -> IntArray:
+    """Place (n,) in the map (channels, height, width), in C order, of each neuron as `numbering` counts them."""
     places = np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape)
-    return np.ascontiguousarray(places.transpose(NUMBERINGS[cut])).ravel()
+    return np.ascontiguousarray(places.transpose(NUMBERINGS[numbering])).ravel()
 
 
 #: Bits of a synapse's target index, of a row's header and of a memory word in the vendor's synapse memory
@@ -43,9 +43,9 @@ NUMBERINGS = {"channels": (0, 1, 2), "rows": (1, 2, 0), "columns": (2, 1, 0)}
 
 
 def row_words(synapses: IntArray, weight_bits: int) -> IntArray:
-    """64-bit words of a row with so many synapses; a row without any takes none, nor one without weights.
+    """Return the number of 64-bit words that store a row of `synapses` synapses (docs/model.md, Partition and memory).
 
-    DESIGN 4.3.
+    It is 0 for an empty row and for projections without weights.
     """
     if weight_bits == 0:
         return np.zeros(np.shape(synapses), dtype=np.int64)
@@ -91,7 +91,28 @@ def _set_sizes(connectivity: Sparse | Dense) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Sparse:
-    """Explicit connectivity: row i of the CSR arrays lists the targets of source neuron i, ascending."""
+    """Explicit connectivity: row i of the CSR arrays lists the targets of source neuron i, ascending.
+
+    Parameters
+    ----------
+    n_source, n_target
+        Neurons of both layers.
+    indptr
+        (n_source + 1,) where each row begins in `indices`, and where the last one ends.
+    indices
+        (n_synapses,) target neurons.
+
+    Raises
+    ------
+    InputError
+        Where the arrays are no CSR matrix with ascending, unique columns.
+
+    Examples
+    --------
+    >>> Sparse(2, 3, [0, 2, 3], [0, 2, 1]).n_synapses
+    3
+
+    """
 
     n_source: int
     n_target: int
@@ -158,7 +179,7 @@ class Sparse:
         return SliceRows(*rows_sparse(self.indptr, self.indices, _slice_of_target(target_bounds)))
 
     def words(self, weight_bits: int, target_bounds: IntArray, rows: SliceRows | None = None) -> IntArray:
-        """64-bit words (k,) that each slice stores: a row for each source neuron that reaches it (DESIGN 4.3).
+        """64-bit words (k,) that each slice stores: a row for each source neuron that reaches it.
 
         `rows` are those of these boundaries, where they are known.
         """
@@ -221,7 +242,7 @@ class Dense:
         return SliceRows(np.array([0, k]), np.arange(k, dtype=np.uint16), np.diff(target_bounds).astype(np.int32))
 
     def words(self, weight_bits: int, target_bounds: IntArray, rows: SliceRows | None = None) -> IntArray:
-        """64-bit words (k,) that each slice stores: a row for each source neuron (DESIGN 4.3)."""
+        """64-bit words (k,) that each slice stores: a row for each source neuron."""
         return self.n_source * row_words(np.diff(target_bounds), weight_bits)
 
     def window_words(self, weight_bits: int, window: int) -> int:

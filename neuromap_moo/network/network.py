@@ -32,11 +32,31 @@ SCHEMA = 1
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A population of neurons: `activity` (size,) is the mean messages per neuron per timestep.
+    """A population of neurons.
 
-    A feature map has a `shape` (channels, height, width), and `cut`, a key of `NUMBERINGS`, tells how its neurons are
-    numbered: slices are runs of numbers, so the map is cut by channels, rows or columns. `with_cuts` changes it.
-    Where `with_orders` has numbered other neurons anew, `order` (size,) is the number that each had before.
+    Parameters
+    ----------
+    name
+        Unique in its network.
+    size
+        Neurons.
+    kind
+        What the neurons do, such as input, lif, relu or sigma_delta; any word.
+    activity
+        (size,) mean messages per neuron and timestep, finite and >= 0.
+    shape
+        (channels, height, width) of a feature map; None for other layers.
+    cut
+        How the neurons of a feature map are numbered, "channels", "rows" or "columns": slices are runs of numbers, so
+        the map is cut along that axis. `nm.with_cuts` changes it.
+    order
+        (size,) the number that each neuron had before `nm.with_orders` numbered them anew; None where it has not.
+
+    Raises
+    ------
+    InputError
+        For sizes and shapes that do not fit, and activity out of range.
+
     """
 
     name: str
@@ -85,9 +105,23 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """The connections from one layer to another, all with weights of `weight_bits` bits.
+    """The connections from one layer to another.
 
-    With 0 bits there are no weights: nothing is stored and nothing read, as where one activation multiplies another.
+    Parameters
+    ----------
+    source, target
+        Names of the layers.
+    connectivity
+        Which neurons reach which: `nm.Sparse`, `nm.Dense` or `nm.Convolution`.
+    weight_bits
+        Bits of every weight, 0 to 32. With 0 there are no weights: nothing is stored and nothing read, as where one
+        activation multiplies another.
+
+    Raises
+    ------
+    InputError
+        For another connectivity or width.
+
     """
 
     source: str
@@ -256,7 +290,11 @@ class Network:
 
 
 def with_cuts(network: Network, cuts: Mapping[str, str]) -> Network:
-    """Return the network with the neurons of some feature maps numbered anew, by layer name; see `Layer`."""
+    """Return the network with the neurons of some feature maps numbered anew; itself where nothing changes.
+
+    `cuts` are "channels", "rows" or "columns" by layer name, as `cut` of `nm.Layer`. Activity and synapses stay with
+    their neurons. Raises InputError for an unknown layer or numbering, and for a layer that is no feature map.
+    """
     _refuse_unknown("cut", cuts, network)
     layers: list[Layer] = []
     earlier: dict[str, IntArray] = {}
@@ -277,7 +315,8 @@ def with_cuts(network: Network, cuts: Mapping[str, str]) -> Network:
 def with_orders(network: Network, orders: Mapping[str, IntArray]) -> Network:
     """Return the network with the neurons of some layers in another order, by layer name: `order` as in `Layer`.
 
-    Only layers without a shape can be ordered; what comes into them must be no convolution.
+    Only layers without a shape can be ordered; what comes into them must be no convolution. Raises InputError for
+    others, and for an order that is no permutation.
     """
     _refuse_unknown("order", orders, network)
     layers = []
@@ -323,7 +362,10 @@ def _connected(c: Connectivity, of_source: IntArray | None, of_target: IntArray 
 
 
 def with_activity(network: Network, activity: Mapping[str, FloatArray]) -> Network:
-    """Return the network with other activity in some layers, by name, in the order of its neurons."""
+    """Return the network with other activity (size,) in some layers, by name, in the order of its neurons.
+
+    Raises InputError for an unknown layer and for activity that does not fit it.
+    """
     _refuse_unknown("activity", activity, network)
     layers = [replace(x, activity=activity[x.name]) if x.name in activity else x for x in network.layers]
     return replace(network, layers=tuple(layers))

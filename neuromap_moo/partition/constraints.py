@@ -28,11 +28,29 @@ LIMITS = ("min_cores", "max_cores", *NEURONS)
 
 @dataclass(frozen=True, eq=False)
 class LayerConstraints:
-    """What one layer has to keep to; None or empty: nothing. Raises InputError for what contradicts itself.
+    """What one layer has to keep to; None or empty: nothing.
 
-    `cores`, `routers`, `chips` (ids) and `rows` (y of routers over all chips) take a number or a list, `region` is
-    (x0, y0, x1, y1) of routers, ends included. `fixed` gives the core of single slices by their index in the layer: a
-    layer with slice j fixed has at least j + 1 cores, and no other slice may take that core.
+    Parameters
+    ----------
+    cores, routers, chips
+        Ids, one or several, on which its slices must sit.
+    rows
+        y, one or several, of the routers at which they must sit, counted over all chips.
+    region
+        (x0, y0, x1, y1) of the routers at which they must sit, ends included.
+    fixed
+        Core of single slices by their index in the layer: a layer with slice j fixed has at least j + 1 cores, and no
+        other slice may take that core.
+    min_cores, max_cores
+        Bounds of its number of cores.
+    min_neurons_per_core, max_neurons_per_core
+        Bounds of the neurons of its slices.
+
+    Raises
+    ------
+    InputError
+        For what contradicts itself, with the key.
+
     """
 
     cores: tuple[int, ...] | None = None

@@ -165,7 +165,7 @@ class LayerLoads(NamedTuple):
 
 
 class SliceCounts(NamedTuple):
-    """What one projection puts on each of the k slices of its target layer (DESIGN 4.3 and 4.4)."""
+    """What one projection puts on each of the k slices of its target layer (docs/model.md, Counts per timestep)."""
 
     set_of_row: IndexArray  #: (R,) rows of the projection that reach the same slices are of one set
     start: IntArray  #: (Q + 1,) set q reaches slices[start[q]:start[q + 1]]

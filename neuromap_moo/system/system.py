@@ -70,9 +70,36 @@ def mesh_system(
 ) -> System:
     """Make a mesh system with Loihi 2's capacities and costs, except those given.
 
-    Costs and capacities go by their YAML names: ``t_synop_s=1e-9``, ``synapse_words=500``; for those with several
-    entries a number sets them all and a dict some: ``bandwidth_bit_per_s=1e9``, ``e_link_j={"chip": 1e-12}``,
-    ``t_barrier_s=0.0``.
+    Parameters
+    ----------
+    width, height
+        Routers per chip along x and y.
+    cores_per_router
+        Cores at each router.
+    chips_x, chips_y
+        Chips along x and y.
+    masked_cores
+        Ids of cores that are not to be used.
+    combine
+        How a step's busy time and barrier make its time: "max" or "max_plus_barrier".
+    copies
+        Messages on links: "per_core", one for each destination core, or "per_route", one per link of their common tree.
+    name
+        Of the system; it does not count when systems are compared.
+    **costs
+        Costs and capacities by their YAML names: ``t_synop_s=1e-9``, ``synapse_words=500``; of those with several
+        entries a number sets all and a dict some: ``bandwidth_bit_per_s=1e9``, ``e_link_j={"chip": 1e-12}``.
+
+    Raises
+    ------
+    InputError
+        For unknown costs and numbers out of range, with the key.
+
+    Examples
+    --------
+    >>> mesh_system(4, 3, cores_per_router=2, masked_cores=[0]).usable_cores.size
+    23
+
     """
     topology = Mesh(width, height, cores_per_router, chips_x, chips_y)
     return _with_costs("mesh_system", name, topology, masked_cores, combine, copies, costs)
@@ -142,7 +169,31 @@ COPIES = ("per_core", "per_route")
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """A spatial accelerator: topology, core masks, capacities and costs. Compared by content digest."""
+    """A spatial accelerator; compared by content digest.
+
+    Parameters
+    ----------
+    name
+        For people; it does not count when systems are compared.
+    topology
+        Routers, the links between them and their cores: `nm.Mesh` or `nm.Graph`.
+    capacities
+        Constants `synapse_words` (64-bit words) and `neurons` of a core.
+    costs
+        Constants by their full names, such as `t_synop_s` or `e_link_j.chip`; docs/model.md lists them.
+    masked_cores
+        Ids of cores that are not to be used.
+    combine
+        How a step's busy time and barrier make its time: "max" or "max_plus_barrier".
+    copies
+        Messages on links: "per_core" or "per_route".
+
+    Raises
+    ------
+    InputError
+        For whatever is missing, unknown or out of range, with the key.
+
+    """
 
     name: str
     topology: Topology
@@ -199,12 +250,25 @@ class System:
     ) -> System:
         """Take a networkx graph as the topology: its nodes are routers 0, 1, ... in node order, its edges links.
 
-        An undirected edge is a link both ways. Optional node attributes: `chip` (default 0), `cores` (default
-        `cores_per_router`; fewer leave the rest masked, a switch has 0), a place for drawings as `x` and `y` or as
-        `pos`. Optional edge attribute: `link_class` (mesh_x, mesh_y or chip; default chip between chips, else mesh_x).
-        Capacities and costs are those of Loihi 2 except those given, as in `mesh_system`. Routes: see `Graph`.
+        Capacities and costs are those of Loihi 2 except those given. Routes: see `nm.Graph`.
 
-        Raises InputError for graphs that are not (strongly) connected, loops, parallel edges and wrong attributes.
+        Parameters
+        ----------
+        graph
+            An undirected edge is a link both ways. Optional node attributes: `chip` (default 0), `cores` (default
+            `cores_per_router`; fewer leave the rest masked, a switch has 0), a place for drawings as `x` and `y` or as
+            `pos`. Optional edge attribute: `link_class` (mesh_x, mesh_y or chip; default chip between chips, else
+            mesh_x).
+        cores_per_router
+            Cores at each router, or the most.
+        name, masked_cores, combine, copies, **costs
+            As of `nm.mesh_system`.
+
+        Raises
+        ------
+        InputError
+            For graphs that are not (strongly) connected, loops, parallel edges and wrong attributes.
+
         """
         where = f"system '{name}'"
         topology = graph_from_networkx(graph, cores_per_router, where)

@@ -109,7 +109,7 @@ class Mesh:
 
     @cached_property
     def routes(self) -> Routes:
-        """Dimension-order routes, all of x first, then y, on global coordinates (docs/model.md, System)."""
+        """Dimension-order routes, all of x first, then y, on global coordinates (docs/model.md, Routes)."""
         columns, rows = self.width * self.chips_x, self.height * self.chips_y
         n_x, n_y = rows * (columns - 1), columns * (rows - 1)
         x, y = self.router_xy[:, 0], self.router_xy[:, 1]

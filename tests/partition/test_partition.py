@@ -23,7 +23,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def words_of_slice(network, layer, start, stop):
-    """Synapse words of the neurons start..stop - 1 of a layer, by DESIGN 4.3, synapse after synapse."""
+    """Synapse words of the neurons start..stop - 1 of a layer, synapse after synapse."""
     words = 0
     for p in network.projections:
         if p.target != network.layers[layer].name:
@@ -320,7 +320,7 @@ def test_vendor_rule_starts_with_one_slice():
 
 
 def vendor_chunks(network, system, layer):
-    """Return the vendor's number of chunks for one layer, by its rule as DESIGN 4.3 words it."""
+    """Return the vendor's number of chunks for one layer, by its rule as docs/model.md words it."""
     size, k = network.layers[layer].size, 1
     while True:
         chunk = math.ceil(size / k)

@@ -131,7 +131,7 @@ def test_masked_cores_are_not_usable():
 def test_routes_are_the_xy_paths_over_links_of_the_right_class(width, height, chips_x, chips_y):
     system = nm.mesh_system(width, height, chips_x=chips_x, chips_y=chips_y)
     links, routes = system.links, system.routes
-    at = {}  # router by global position, worked out here from DESIGN 4.2
+    at = {}  # router by global position, worked out here from docs/systems.md
     for router in range(system.n_routers):
         chip, local = divmod(router, width * height)
         at[(chip % chips_x) * width + local % width, (chip // chips_x) * height + local // width] = router
