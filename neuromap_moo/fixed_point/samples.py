@@ -25,9 +25,27 @@ BATCH = 16
 def spikes_of(
     where: str, shape: tuple[int, ...], samples: Mapping[str, NDArray[Any]] | None, steps: int | None, seed: int
 ) -> tuple[IntArray, int]:
-    """Spikes (n, timesteps, neurons) of the one input, and how many samples were given.
+    """Return spikes (n, timesteps, neurons) of the one input, and how many samples were given.
 
-    A spike is what is not 0; values from 0 to 1 in samples without timesteps are its chance in each of `steps`.
+    Parameters
+    ----------
+    where
+        Names the file in errors.
+    shape
+        Of the input.
+    samples
+        One array (n, timesteps, ...) or (n, ...): a spike is what is not 0; values from 0 to 1 in samples without
+        timesteps are its chance in each. None: random ones.
+    steps
+        Timesteps of samples that have none; None: STEPS.
+    seed
+        Of what is drawn.
+
+    Raises
+    ------
+    InputError
+        For samples that do not fit the input.
+
     """
     n_steps, rng = _steps(steps), np.random.default_rng(seed)
     if samples is None:
@@ -48,7 +66,16 @@ def frames_of(
     seed: int,
     one: int,
 ) -> tuple[IntArray, int]:
-    """Values (n, timesteps, neurons) of the one input as integers: fractions count in units of 1 / `one`."""
+    """Return values (n, timesteps, neurons) of the one input as integers, and how many samples were given.
+
+    Parameters
+    ----------
+    where, shape, samples, steps, seed
+        As of `spikes_of`.
+    one
+        What 1.0 is in fixed point, where samples are fractions.
+
+    """
     n_steps, rng = _steps(steps), np.random.default_rng(seed)
     if samples is None:
         values = rng.random((RANDOM_SAMPLES, n_steps, prod(shape)))

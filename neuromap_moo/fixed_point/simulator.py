@@ -173,8 +173,15 @@ def simulate(
 ) -> Iterator[IntArray]:
     """Yield what all neurons send (n_neurons + 1, batch) at one timestep after the other; row 0 is nobody.
 
-    `layers` are the numbers of their neurons and their model; `inputs` (batch, steps, n) comes in at some of them, by
-    their index, at the timestep itself.
+    Parameters
+    ----------
+    layers
+        Numbers of the neurons (n,) and their model.
+    synapses
+        What neurons send reaches others at the next timestep.
+    inputs
+        (batch, steps, n) by the index of a layer: comes in there at the timestep itself.
+
     """
     batch, steps = next(iter(inputs.values())).shape[:2]
     n_neurons = max(int(neurons.max()) for neurons, _ in layers)

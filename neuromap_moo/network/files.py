@@ -33,7 +33,10 @@ READ_ERRORS = (
 
 
 def save_network(network: Network, path: str | os.PathLike[str]) -> None:
-    """Write a network as one compressed `.npz` (no pickle inside); the path must end so."""
+    """Write a network, notes and all, as one compressed `.npz` without pickles.
+
+    Raises InputError where `path` has another ending: the format is known by it when the file is read.
+    """
     if Path(path).suffix != ".npz":
         raise InputError(f"network file '{path}': expected an ending .npz, by which it is known when it is read")
     meta, arrays = to_arrays(network)

@@ -94,11 +94,26 @@ class LayerConstraints:
 
 @dataclass(frozen=True, eq=False)
 class Constraints:
-    """Constraints by layer name, and groups of layers that must share a chip. Compared by content digest.
+    """Constraints by layer name, and groups of layers that must share a chip; compared by content digest.
 
-    Layers may be given as dicts: ``Constraints({"hidden": {"rows": [0, 1], "min_cores": 4}}, [["hidden", "output"]])``.
-    Each group of `same_chip` sits on one chip with all slices of all its layers; one of a single layer keeps that
-    layer together. The layers of a core graph are its nodes.
+    Parameters
+    ----------
+    layers
+        By name; each a `LayerConstraints` or a dict of its parameters. The layers of a core graph are its nodes.
+    same_chip
+        Groups of layer names: each sits on one chip with all slices of all its layers. A group of a single layer keeps
+        that layer together.
+
+    Raises
+    ------
+    InputError
+        For what contradicts itself, with layer and key.
+
+    Examples
+    --------
+    >>> Constraints({"hidden": {"rows": [0, 1], "min_cores": 4}}, [["hidden", "output"]]).to_dict()
+    {'layers': {'hidden': {'rows': [0, 1], 'min_cores': 4}}, 'same_chip': [['hidden', 'output']]}
+
     """
 
     layers: Mapping[str, LayerConstraints] = field(default_factory=dict)

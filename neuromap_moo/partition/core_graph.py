@@ -29,10 +29,32 @@ LOADS = (
 
 @dataclass(frozen=True, eq=False)
 class CoreGraph:
-    """The slices of one partition with their compute loads, and the messages between them, all per timestep.
+    """The S slices of one partition with their loads, and the E edges between them; compared by content digest.
 
-    `dendops`, `synops` and `synmem_reads` are (S,), slices of layer 0 first; edge e goes from slice `source[e]` to
-    slice `target[e]` with `messages[e]` messages, (E,) each.
+    Parameters
+    ----------
+    layer_names
+        Of the layers that the slices belong to.
+    cores_per_layer
+        Slices of each layer; slices are numbered through all layers, those of layer 0 first.
+    dendops, synops, synmem_reads
+        (S,) neuron updates, synaptic operations and 64-bit words read, of each slice per timestep.
+    source, target
+        (E,) slices of each edge.
+    messages
+        (E,) messages of each edge per timestep.
+    steps_per_inference
+        Timesteps of input that one inference needs.
+    depth
+        Projections on the longest path.
+    name
+        For people; it does not count when core graphs are compared.
+
+    Raises
+    ------
+    InputError
+        For arrays that do not fit, and numbers that are negative or not finite.
+
     """
 
     layer_names: tuple[str, ...]
@@ -70,7 +92,17 @@ class CoreGraph:
         """Take a networkx graph as a fixed partition: each node is a layer of one slice, in node order.
 
         Node attributes dendops, synops and synmem_reads default to 0; every edge needs `messages`. An undirected edge
-        carries its messages both ways; parallel edges add up.
+        carries its messages both ways; parallel edges add up. Raises InputError for an empty graph and for attributes
+        that are no finite numbers >= 0.
+
+        Examples
+        --------
+        >>> import networkx as nx
+        >>> ring = nx.cycle_graph(4)
+        >>> nx.set_edge_attributes(ring, 1.0, "messages")
+        >>> float(CoreGraph.from_networkx(ring).messages.sum())
+        8.0
+
         """
         if graph.number_of_nodes() == 0:
             raise InputError("core graph: expected at least one node, got an empty graph")

@@ -38,7 +38,7 @@ MAXIMUM_NEURONS = 200_000
 
 
 def with_shared_sources(network: Network, system: System, layers: Sequence[str] | None = None) -> Network:
-    """Return the network with the neurons of layers in another order, so that they receive fewer messages.
+    """Return the network with neurons that have common sources side by side, so that slices receive fewer messages.
 
     Only layers whose incoming synapses are all explicit are looked at, all of them or those named. A layer keeps its
     order unless the new one brings fewer messages for some number of slices and more for none, of all numbers that the

@@ -31,10 +31,22 @@ def measure_net(
 ) -> Activity:
     """Simulate a lava-dl network; a neuron's activity is the share of timesteps in which it sends something.
 
-    `samples` hold one array: (n, timesteps, neurons of the input), or (n, neurons of the input), where an input may
-    have the shape of its map. Values come in at every timestep: for networks of spiking neurons a spike where they are
-    not 0; values from 0 to 1 in samples without timesteps are the chance of a spike in each of `steps`. Inputs of
-    sigma-delta networks are taken as they are where they are integers, else in units of 1/64.
+    Parameters
+    ----------
+    path
+        Of the file.
+    samples
+        One array: (n, timesteps, neurons of the input), or (n, neurons of the input), where an input may have the shape
+        of its map. Values come in at every timestep: for networks of spiking neurons a spike where they are not 0;
+        values from 0 to 1 in samples without timesteps are the chance of a spike in each of `steps`. Inputs of
+        sigma-delta networks are taken as they are where they are integers, else in units of 1/64.
+    input_shape
+        As of `read_net`.
+    seed
+        Of random samples and spikes.
+    steps
+        Timesteps of samples that have none.
+
     """
     walked = walk(path, input_shape)
     layers = [(neurons, _model(where, node, i == 0)) for i, (neurons, where, node) in enumerate(walked.neurons)]

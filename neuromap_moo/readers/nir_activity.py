@@ -50,8 +50,24 @@ def measure_nir(
 ) -> Activity:
     """Simulate a NIR graph; a neuron's activity is the share of timesteps of `dt` in which it sends something.
 
-    `samples` hold one array as for lava-dl networks of spiking neurons (`measure_net`). Neurons without a threshold (I,
-    LI, CubaLI) and sums that no neurons follow send in every step; what they feed is not simulated.
+    Neurons without a threshold (I, LI, CubaLI) and sums that no neurons follow send in every step; what they feed is
+    not simulated.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    samples
+        One array as for lava-dl networks of spiking neurons (`measure_net`).
+    input_shape
+        As of `read_nir`.
+    seed
+        Of random samples and spikes.
+    steps
+        Timesteps of samples that have none.
+    dt
+        Timestep in units of the time constants; None: STEP_S where any of these is below 1, else STEP.
+
     """
     reading = read_graph(path, input_shape)
     inputs_of = [name for name in reading.neurons if reading.kind[name] == "Input"]

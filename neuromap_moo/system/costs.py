@@ -36,9 +36,21 @@ CAPACITY_UNITS = {"synapse_words": "word", "neurons": "neuron"}
 
 @dataclass(frozen=True)
 class Constant:
-    """A number with its unit, its source and how well it is known (published, derived or assumed).
+    """A number with its unit and its source.
 
-    `low` and `high` bracket it where the source gives more than one number or an interval; both or none.
+    Parameters
+    ----------
+    value
+        In `unit`.
+    unit
+        s, J, W, bit, bit/s, word or neuron.
+    source
+        Where it comes from, for people.
+    kind
+        How well it is known: published, derived or assumed.
+    low, high
+        Bracket where the source gives more than one number or an interval; both or none.
+
     """
 
     value: float

@@ -31,7 +31,17 @@ MAXIMUM_ROUTERS = 2048
 class Mesh:
     """A grid of chips, each a grid of routers with a few cores; dimension-order routing, x first.
 
-    `width` and `height` are routers per chip, `chips_x` and `chips_y` chips in the system.
+    Parameters
+    ----------
+    width, height
+        Routers per chip along x and y.
+    cores_per_router
+        Cores at each router.
+    chips_x, chips_y
+        Chips along x and y.
+    source, kind
+        Where the sizes come from, and how well they are known: published, derived or assumed.
+
     """
 
     width: int
@@ -139,15 +149,36 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Graph:
-    """Routers joined by any links: a torus, a tree, whatever is connected. Routes are shortest paths.
-
-    `links` are pairs of router ids, or triples with a link class as third (mesh_x, mesh_y or chip; by default chip
-    where the ends lie on different chips, else mesh_x); each is a link both ways unless `directed`. `chips` gives the
-    chip of every router (all on chip 0 when left out), `cores` how many of its `cores_per_router` cores a router really
-    has (all when left out; a switch has 0), `xy` its place in drawings, in any unit.
+    """Routers joined by any links: a torus, a tree, whatever is connected.
 
     A route takes the fewest hops; where several do, it goes on at every router to the neighbour with the lowest id.
     In a System all of this is checked, and `links` holds every directed link as (source, target, class), sorted.
+
+    Parameters
+    ----------
+    routers
+        Their number; ids are 0, 1, ...
+    links
+        Pairs of router ids, or triples with a link class: mesh_x, mesh_y or chip; by default chip where the ends lie on
+        different chips, else mesh_x.
+    cores_per_router
+        Most cores of a router.
+    directed
+        Whether each link goes one way alone.
+    chips
+        Chip of every router; all on chip 0 when left out.
+    cores
+        How many of its `cores_per_router` cores each router really has; all when left out, 0 for a switch.
+    xy
+        Place of each router in drawings, in any unit.
+    source, kind
+        Where the links come from, and how well they are known: published, derived or assumed.
+
+    Examples
+    --------
+    >>> Graph(3, [(0, 1), (1, 2)]).checked("line").hops.tolist()
+    [[0, 1, 2], [1, 0, 1], [2, 1, 0]]
+
     """
 
     routers: int
@@ -333,6 +364,18 @@ def torus(
     """Return a mesh of one chip that wraps around both ways: router y * width + x, links mesh_x and mesh_y.
 
     Along a side of two routers the way round is the direct link, which is there once.
+
+    Parameters
+    ----------
+    where
+        Names the topology in errors.
+    width, height
+        Routers along x and y.
+    cores_per_router
+        Cores at each router.
+    source, kind
+        As of `Graph`.
+
     """
     width, height = whole_number(f"{where}.width", width, 1), whole_number(f"{where}.height", height, 1)
     _check_size(where, width * height)
@@ -358,7 +401,21 @@ def tree(
 ) -> Graph:
     """Return a complete tree: router 0 is the root, the `branching` children of router r begin at branching * r + 1.
 
-    The leaves lie `depth` links below the root; `cores_at` says whether they alone have cores, or all routers.
+    Parameters
+    ----------
+    where
+        Names the topology in errors.
+    branching
+        Children of a router.
+    depth
+        Links from the root to a leaf.
+    cores_per_router
+        Cores at each router that has any.
+    cores_at
+        Which routers have cores: "leaves" or "all".
+    source, kind
+        As of `Graph`.
+
     """
     branching, depth = whole_number(f"{where}.branching", branching, 1), whole_number(f"{where}.depth", depth, 1)
     if cores_at not in ("leaves", "all"):

@@ -33,7 +33,17 @@ def measure_onnx(
 ) -> Activity:
     """Run an ONNX graph by onnxruntime; a neuron's activity is the share of samples in which its value is not zero.
 
-    `samples` are arrays (n, ...) by input name; random ones are drawn from a normal distribution without them.
+    Parameters
+    ----------
+    path
+        Of the file.
+    samples
+        Arrays (n, ...) by input name; random ones are drawn from a normal distribution without them.
+    input_shape
+        As of `read_onnx`.
+    seed
+        Of random samples.
+
     """
     model = load_model(path)
     walked = walk(f"'{path}'", model, input_shape)
