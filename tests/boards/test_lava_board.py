@@ -287,7 +287,7 @@ def test_without_intels_extension_nothing_is_measured(tmp_path):
 EXTENSION = """
 import json, os, sys, types
 if len(sys.orig_argv) > 1 and sys.orig_argv[1].endswith("lava/run.py"):
-    from neuromap_moo.workers import lava_stand_in
+    from neuromap_moo.lava import stand_in as lava_stand_in
     lava_stand_in.install()
     import numpy as np
     from lava.magma.core.run_configs import Loihi2HwCfg
