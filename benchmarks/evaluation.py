@@ -1,12 +1,13 @@
 """Analytic evaluation of many placements against plain numpy, a straightforward compiled loop, and the oracle.
 
-    python benchmarks/evaluation.py
+    python benchmarks/evaluation.py [--edges 1000 2000 4000 8000] [--placements 1000]
 
 One thread; all figures come from one process, agreement is asserted, and every line gives a ratio to another.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 
@@ -15,47 +16,68 @@ import numpy as np
 from numba import njit
 
 import neuromap_moo as nm
+from neuromap_moo.arrays import FloatArray, IndexArray, IntArray
 from neuromap_moo.mapping.mapping import MappingBatch
 from neuromap_moo.models.analytic import AnalyticEvaluator
 from neuromap_moo.oracles.analytic import reference_metrics
 from neuromap_moo.partition.fixed import FixedPartitioner
 
-N_PLACEMENTS, N_SLICES = 1000, 120
+N_SLICES, WIDTH, HEIGHT = 120, 12, 10
 
 
 def main() -> None:
-    system = nm.mesh_system(12, 10)
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--edges", nargs="+", type=int, default=[1000, 2000, 4000, 8000], help="of the core graphs")
+    parser.add_argument("--placements", type=int, default=1000, help="evaluated at once")
+    arguments = parser.parse_args()
+    system = nm.mesh_system(WIDTH, HEIGHT)
     seconds = {}
-    print(f"{N_PLACEMENTS} placements of {N_SLICES} slices on a 12x10 mesh")
+    print(f"{arguments.placements} placements of {N_SLICES} slices on a {WIDTH}x{HEIGHT} mesh")
     print("edges   ours ms   ns per edge and placement   loop/ours   numpy/ours   oracle/ours")
-    for n_edges in (1000, 2000, 4000, 8000):
-        graph = core_graph(n_edges)
-        evaluator = AnalyticEvaluator(FixedPartitioner(graph, system), system)
-        rng = np.random.default_rng(1)
-        placements = rng.permuted(np.tile(np.arange(N_SLICES, dtype=np.int32), (N_PLACEMENTS, 1)), axis=1)
-        batch = MappingBatch(np.ones((N_PLACEMENTS, N_SLICES), dtype=np.int64), placements)
-        ours = best_of(lambda e=evaluator, b=batch: e.evaluate(b))
-        found = evaluator.evaluate(batch)["peak_link_messages"]
+    for n_edges in arguments.edges:
+        seconds[n_edges], *slower = compared(core_graph(n_edges), system, arguments.placements)
+        each = seconds[n_edges] / n_edges / arguments.placements
+        loop, in_numpy, oracle = (other / seconds[n_edges] for other in slower)
+        ours = f"{1e3 * seconds[n_edges]:9.1f} {1e9 * each:27.2f}"
+        print(f"{n_edges:5d} {ours} {loop:11.2f} {in_numpy:12.1f} {oracle:13.0f}")
+    if len(seconds) > 1:
+        slope = np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)[0]
+        print(f"time grows with edges to the power {slope:.2f}")
 
-        walk = paths(system)
-        assert np.allclose(peak_numpy(graph, placements[:20], *walk), found[:20], rtol=1e-9)
-        in_numpy = best_of(lambda g=graph, p=placements, w=walk: peak_numpy(g, p[:100], *w)) * N_PLACEMENTS / 100
-        assert np.allclose(peak_loop(graph.source, graph.target, graph.messages, placements, 12, 10), found, rtol=1e-9)
-        in_loop = best_of(lambda g=graph, p=placements: peak_loop(g.source, g.target, g.messages, p, 12, 10))
 
-        mapping = nm.Mapping([1] * N_SLICES, placements[0])
-        assert np.isclose(reference_metrics(graph, system, mapping)["peak_link_messages"], found[0], rtol=1e-9)
-        oracle = best_of(lambda g=graph, m=mapping: reference_metrics(g, system, m), repeats=2) * N_PLACEMENTS
-        seconds[n_edges] = ours
-        print(
-            f"{n_edges:5d} {1e3 * ours:9.1f} {1e9 * ours / n_edges / N_PLACEMENTS:27.2f} {in_loop / ours:11.2f} "
-            f"{in_numpy / ours:12.1f} {oracle / ours:13.0f}"
-        )
-    slope = np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)[0]
-    print(f"time grows with edges to the power {slope:.2f}")
+def compared(graph: nm.CoreGraph, system: nm.System, n_placements: int) -> tuple[float, float, float, float]:
+    """Seconds for all placements by the evaluator, the loop, numpy and the oracle, once they are seen to agree."""
+    evaluator = AnalyticEvaluator(FixedPartitioner(graph, system), system)
+    rng = np.random.default_rng(1)
+    placements = rng.permuted(np.tile(np.arange(N_SLICES, dtype=np.int32), (n_placements, 1)), axis=1)
+    batch = MappingBatch(np.ones((n_placements, N_SLICES), dtype=np.int64), placements)
+    mapping = nm.Mapping((1,) * N_SLICES, tuple(placements[0].tolist()))
+    start, links = paths(system)
+
+    def by_loop(cores: IndexArray) -> FloatArray:
+        return np.asarray(peak_loop(graph.source, graph.target, graph.messages, cores, WIDTH, HEIGHT))
+
+    def by_numpy(cores: IndexArray) -> FloatArray:
+        return peak_numpy(graph, cores, start, links)
+
+    found = evaluator.evaluate(batch)["peak_link_messages"]
+    np.testing.assert_allclose(by_numpy(placements[:20]), found[:20], rtol=1e-9)
+    np.testing.assert_allclose(by_loop(placements), found, rtol=1e-9)
+    oracle = reference_metrics(graph, system, mapping)["peak_link_messages"]
+    np.testing.assert_allclose(oracle, found[0], rtol=1e-9)
+    few = min(100, n_placements)
+    return (
+        best_of(lambda: evaluator.evaluate(batch)),
+        best_of(lambda: by_loop(placements)),
+        best_of(lambda: by_numpy(placements[:few])) * n_placements / few,
+        best_of(lambda: reference_metrics(graph, system, mapping), repeats=2) * n_placements,
+    )
 
 
 def core_graph(n_edges: int) -> nm.CoreGraph:
+    """Return a random core graph with messages of very different numbers."""
     rng = np.random.default_rng(0)
     graph = nx.gnm_random_graph(N_SLICES, n_edges, seed=0, directed=True)
     for edge in graph.edges:
@@ -64,6 +86,7 @@ def core_graph(n_edges: int) -> nm.CoreGraph:
 
 
 def best_of(call: Callable[[], object], repeats: int = 5) -> float:
+    """Seconds of the quickest of some calls, after one that is not timed."""
     call()  # compiles
     times = []
     for _ in range(repeats):
@@ -73,9 +96,10 @@ def best_of(call: Callable[[], object], repeats: int = 5) -> float:
     return min(times)
 
 
-def paths(system: nm.System) -> tuple[np.ndarray, np.ndarray]:
+def paths(system: nm.System) -> tuple[IntArray, IntArray]:
     """Links of every route, one after the other, and where each pair's begin."""
-    routes, links = system.routes, []
+    routes = system.routes
+    links: list[int] = []
     start = [0]
     for pair in range(system.n_routers**2):
         for j in range(routes.start[pair], routes.start[pair + 1]):
@@ -84,7 +108,7 @@ def paths(system: nm.System) -> tuple[np.ndarray, np.ndarray]:
     return np.array(start), np.array(links)
 
 
-def peak_numpy(graph: nm.CoreGraph, placements: np.ndarray, start: np.ndarray, links: np.ndarray) -> np.ndarray:
+def peak_numpy(graph: nm.CoreGraph, placements: IndexArray, start: IntArray, links: IntArray) -> FloatArray:
     """Busiest link in plain numpy: look up every route, repeat the messages, count per link."""
     peaks = []
     for cores in placements:

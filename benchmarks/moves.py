@@ -1,6 +1,6 @@
 """Incremental moves against evaluating anew, and how their cost grows with the system.
 
-    python benchmarks/moves.py
+    python benchmarks/moves.py [--moves 100000] [--largest 2025]
 
 One thread; every time stands beside another of the same process. A move here is the exchange of two slices with all
 link loads, maxima and sums kept up; a fresh evaluation is one placement of a batch of 1000 by the analytic evaluator.
@@ -8,6 +8,7 @@ link loads, maxima and sums kept up; a fresh evaluation is one placement of a ba
 
 from __future__ import annotations
 
+import argparse
 import time
 
 import networkx as nx
@@ -20,39 +21,54 @@ from neuromap_moo.annealing.metropolis import NO_MOVES, walk
 from neuromap_moo.annealing.run import advance, start_run
 from neuromap_moo.annealing.space import AnnealingCache, Scalarisation
 
-DEGREE, N_MOVES = 40, 100_000
+DEGREE = 40
 EVERYTHING = ("latency_s", "energy_j")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--moves", type=int, default=100_000, help="that are timed together")
+    parser.add_argument("--largest", type=int, default=2025, help="no systems with more routers than that")
+    arguments = parser.parse_args()
     rng = np.random.default_rng(0)
+    print_exchanges(rng, arguments.moves, arguments.largest)
+    print_annealed(rng, arguments.moves, arguments.largest)
+    print("\ncutting two layers anew against putting the whole mapping anew (mlp_b, 94 cores)")
+    changed, whole = recuts(mlp_b(), rng)
+    print(f"changed layers {1e6 * changed:.1f} us, whole mapping {1e6 * whole:.1f} us, {whole / changed:.2f} times")
+
+
+def print_exchanges(rng: np.random.Generator, n_moves: int, largest: int) -> None:
     print(f"exchange of two slices with {DEGREE} partners each, places drawn from the whole system")
     print("routers  edges   move us   moves that are kept us   fresh evaluation us   fresh/move")
     for width, height in ((12, 10), (16, 16), (32, 32)):
-        system = nm.mesh_system(width, height)
-        problem = nm.MappingProblem(core_graph(width * height, DEGREE), system, EVERYTHING)
-        kept, looked_at = (exchanges(problem, rng, hot) for hot in (True, False))
+        n = width * height
+        if n > largest:
+            continue
+        graph = core_graph(n, DEGREE)
+        problem = nm.MappingProblem(graph, nm.mesh_system(width, height), EVERYTHING)
+        kept, looked_at = (exchanges(problem, rng, n_moves, hot) for hot in (True, False))
         fresh = evaluation(problem, rng)
-        edges = problem.network.messages.size
         print(
-            f"{width * height:7d} {edges:6d} {1e6 * looked_at:9.2f} {1e6 * kept:24.2f} {1e6 * fresh:21.1f}"
+            f"{n:7d} {graph.messages.size:6d} {1e6 * looked_at:9.2f} {1e6 * kept:24.2f} {1e6 * fresh:21.1f}"
             f" {fresh / looked_at:12.1f}"
         )
 
+
+def print_annealed(rng: np.random.Generator, n_moves: int, largest: int) -> None:
     print("\nannealed placements of a grid of slices (4 partners each), where routes are short")
     print("routers   hops alone ns/move   latency and energy ns/move")
     for side in (8, 16, 32, 45):
+        if side * side > largest:
+            continue
         system = nm.mesh_system(side, side)
         row = [f"{side * side:7d}"]
         for objectives in (("message_hops",), EVERYTHING):
             problem = nm.MappingProblem(grid_graph(side), system, objectives)
-            row.append(f"{1e9 * annealed(problem, rng):20.0f}")
+            row.append(f"{1e9 * annealed(problem, rng, n_moves):20.0f}")
         print(*row)
-
-    print("\ncutting two layers anew against putting the whole mapping anew (mlp_b, 94 cores)")
-    problem = mlp_b()
-    changed, whole = recuts(problem, rng)
-    print(f"changed layers {1e6 * changed:.1f} us, whole mapping {1e6 * whole:.1f} us, {whole / changed:.2f} times")
 
 
 def mlp_b() -> nm.MappingProblem:
@@ -81,7 +97,7 @@ def grid_graph(side: int) -> nm.CoreGraph:
 
 def prepared(
     problem: nm.MappingProblem, place: np.ndarray
-) -> tuple[AnnealingCache, tables.Graph, tables.Cost, tables.State]:
+) -> tuple[AnnealingCache, tables.Neighbours, tables.Cost, tables.State]:
     bench = problem.space.cache
     cut = bench.partition_tables(problem.encoding.minimum)
     cost = bench.cost(cut, Scalarisation(tuple(1.0 / problem.reference_point)))
@@ -90,7 +106,7 @@ def prepared(
     return bench, cut.graph, cost, state
 
 
-def exchanges(problem: nm.MappingProblem, rng: np.random.Generator, kept: bool) -> float:
+def exchanges(problem: nm.MappingProblem, rng: np.random.Generator, n_moves: int, kept: bool) -> float:
     """Seconds per exchange; all kept, or all turned down after every link has been looked at."""
     n = problem.encoding.n_cores
     bench, graph, cost, state = prepared(problem, rng.permutation(n))
@@ -100,13 +116,13 @@ def exchanges(problem: nm.MappingProblem, rng: np.random.Generator, kept: bool) 
             pair_x=-1e3 * cost.pair_x, pair_y=-1e3 * cost.pair_y, max_terms=cost.max_terms._replace(per_peak=1e12)
         )
         tables.put(bench.board, graph, cost, state, state.place.copy())
-    given = rng.integers(n, size=(N_MOVES, 2)) if kept else NO_MOVES
+    given = rng.integers(n, size=(n_moves, 2)) if kept else NO_MOVES
     best = np.empty_like(state.place)
     temperature = 1e300 if kept else 1e-300
     walk(rng, bench.board, graph, cost, state, 10, temperature, temperature, given[:10], best)
     start = time.perf_counter()
-    _, looked, _ = walk(rng, bench.board, graph, cost, state, N_MOVES, temperature, temperature, given, best)
-    return (time.perf_counter() - start) / max(looked, 1)
+    _, looked, _ = walk(rng, bench.board, graph, cost, state, n_moves, temperature, temperature, given, best)
+    return float((time.perf_counter() - start) / max(looked, 1))
 
 
 def evaluation(problem: nm.MappingProblem, rng: np.random.Generator) -> float:
@@ -116,16 +132,16 @@ def evaluation(problem: nm.MappingProblem, rng: np.random.Generator) -> float:
     return best_of(lambda: problem.evaluator.evaluate(batch)) / 1000
 
 
-def annealed(problem: nm.MappingProblem, rng: np.random.Generator) -> float:
+def annealed(problem: nm.MappingProblem, rng: np.random.Generator, n_moves: int) -> float:
     """Seconds per move late in an annealing run."""
     n = problem.encoding.n_cores
     in_order = np.concatenate([np.zeros(problem.encoding.n_layers, dtype=np.int64), np.arange(n)])
     scalarisation = Scalarisation(tuple(1.0 / problem.reference_point))
-    run = start_run(problem.space, scalarisation, in_order, N_MOVES, 1e-3, rng)
+    run = start_run(problem.space, scalarisation, in_order, n_moves, 1e-3, rng)
     advance(problem.space, run, 10, rng)
     start = time.perf_counter()
-    made, _ = advance(problem.space, run, N_MOVES, rng)
-    return (time.perf_counter() - start) / made
+    made, _ = advance(problem.space, run, n_moves, rng)
+    return float((time.perf_counter() - start) / made)
 
 
 def recuts(problem: nm.MappingProblem, rng: np.random.Generator) -> tuple[float, float]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import quality_report as report
 import quality_rivals as rivals
@@ -26,6 +26,10 @@ from neuromap_moo.errors import InputError, did_you_mean
 from neuromap_moo.results.benchmark.best_known import improve, start_instance
 from neuromap_moo.results.folder import load_json, save_json
 from neuromap_moo.results.provenance import provenance_of
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
+
+from common import above_zero, one_thread_each
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = ("nsga2", "annealing", "annealing_single", "stock_nsga2", "es", "scipy_faq", "scipy_2opt", "random")
@@ -47,31 +51,40 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--instances", nargs="+", default=list(nm.benchmarks()), metavar="NAME")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--instances", nargs="+", default=list(nm.benchmarks()), metavar="NAME", help="which of them (default: all)"
+    )
     parser.add_argument("--algorithms", nargs="+", default=list(DEFAULT), metavar="NAME", help="the first one is ours")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of every run")
-    parser.add_argument("--out", type=Path, default=Path("outputs") / "quality")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; no more than there are free cores")
+    parser.add_argument("--seeds", type=above_zero, default=10, help="runs of each algorithm (default: 10)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of every run (default: 10)")
+    parser.add_argument("--out", type=Path, default=Path("outputs") / "quality", help="folder of runs and tables")
+    parser.add_argument("--jobs", type=above_zero, default=1, help="runs at a time; no more than there are free cores")
     parser.add_argument("--fronts", type=Path, default=ROOT / "instances", help="folder of the best-known fronts")
     parser.add_argument("--update", action="store_true", help="merge what was found into the best-known fronts")
     parser.add_argument("--report", action="store_true", help="run nothing, make tables and figures")
     parser.add_argument("--acceptance", action="store_true", help="print PASS or FAIL per criterion")
-    parser.add_argument("--docs", action="store_true", help="write a row into the history in docs/benchmarks.md")
+    parser.add_argument(
+        "--docs",
+        type=Path,
+        nargs="?",
+        const=ROOT / "docs" / "benchmarks.md",
+        metavar="PAGE",
+        help="write a row into the history in a page (default: docs/benchmarks.md)",
+    )
     return parser.parse_args()
 
 
 def benchmark(arguments: argparse.Namespace) -> int:
-    for what, chosen, known in (
-        ("instance", arguments.instances, nm.benchmarks()),
+    for what, chosen, names in (
+        ("instance", arguments.instances, list(nm.benchmarks())),
         ("algorithm", arguments.algorithms, rivals.algorithms()),
     ):
         for name in chosen:
-            if name not in known:
-                raise InputError(f"{what}: no '{name}'{did_you_mean(name, known)}")
-    if arguments.seeds < 1 or arguments.seconds <= 0 or arguments.jobs < 1:
-        raise InputError("seeds, seconds, jobs: expected numbers above 0")
+            if name not in names:
+                raise InputError(f"{what}: no '{name}'{did_you_mean(name, names)}")
+    if arguments.seconds <= 0:
+        raise InputError(f"seconds: expected a number above 0, got {arguments.seconds}")
     for name in arguments.instances:
         if arguments.update and not (arguments.fronts / name).exists():
             start_instance(name, arguments.fronts)
@@ -91,11 +104,11 @@ def benchmark(arguments: argparse.Namespace) -> int:
         for name, verdict, text in criteria:
             print(f"{verdict:4s} {name}: {text}")
     if arguments.docs:
-        report.add_to_history(ROOT / "docs" / "benchmarks.md", report.history_row(summary, criteria, settings))
+        report.add_to_history(arguments.docs, report.history_row(summary, criteria, settings))
     return 0
 
 
-def open_output(arguments: argparse.Namespace) -> dict[str, object]:
+def open_output(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that all runs of an output folder share; raises InputError where they are other ones."""
     path = arguments.out / SETTINGS
     if path.exists():
@@ -142,7 +155,7 @@ def run_all(arguments: argparse.Namespace, seconds: float) -> None:
 
 def results(tasks: list[Task], jobs: int) -> Iterable[str]:
     """Work in fresh processes of one thread each, whoever's libraries would start more."""
-    os.environ.update({f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")})
+    one_thread_each()
     # Ctrl-C is for this process alone; processes that it ends leave whole files or none.
     ignore = (signal.SIGINT, signal.SIG_IGN)
     with multiprocessing.get_context("spawn").Pool(jobs, signal.signal, ignore) as pool:
@@ -157,7 +170,7 @@ def work(task: Task) -> str:
     return f"{instance} {algorithm} seed {seed}: hypervolume {volume:.4f}, best {' '.join(f'{v:.6g}' for v in best)}"
 
 
-def update(records: list[rivals.Record], settings: dict[str, object], fronts: Path) -> None:
+def update(records: list[rivals.Record], settings: dict[str, Any], fronts: Path) -> None:
     """Merge every run's front into the best-known one; `improve` checks each mapping that is taken."""
     for record in records:
         origin = {key: record.facts[key] for key in ("algorithm", "seed", "budget_s", "date", "version")}

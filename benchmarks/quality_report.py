@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +17,17 @@ from quality_rivals import ENDS_ONLY, Record
 from scipy.stats import wilcoxon
 
 import neuromap_moo as nm
+from neuromap_moo.arrays import FloatArray
 from neuromap_moo.files import whole_file
 from neuromap_moo.models.metrics import minimised
 from neuromap_moo.results.benchmark.instances import INSTANCES
 from neuromap_moo.results.style import save_figure
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))
+
+from common import spread, table, table_of
+
+QUARTILES = (0.25, 0.75)
 SIGNIFICANT = 0.05
 HISTORY_HEAD = "| date | version | instances | s x seeds |"
 
@@ -38,7 +45,7 @@ class Row:
     record: Record
     relative_hypervolume: float
     igd_plus: float
-    excess: np.ndarray
+    excess: FloatArray
 
     def __getattr__(self, key: str) -> Any:
         """Look up facts of the run by name."""
@@ -133,8 +140,7 @@ class Summary:
 
     def _table(self, instance: str) -> list[str]:
         objectives = INSTANCES[instance].objectives
-        head = ["algorithm", "runs", "hypervolume", "IGD+", *objectives, "evaluations", "moves", "test"]
-        lines = [f"## {instance}: {self.known[instance].description}", "", _line(head), "|" + "---|" * len(head)]
+        cells: list[dict[str, str]] = []
         tests = self.comparisons(instance)
         for algorithm in self.algorithms:
             rows = list(self.of(instance, algorithm).values())
@@ -148,22 +154,24 @@ class Summary:
                 if c.rival == algorithm
             ]
             excess = 100 * np.array([r.excess for r in rows])
-            cells = [
-                algorithm,
-                len(rows),
-                spread([r.relative_hypervolume for r in rows], "{:.4f}") if after_all else "",
-                f"{np.median([r.igd_plus for r in rows]):.4f}" if after_all else "",
-                *(spread(list(column), "{:+.2f} %") for column in excess.T),
-                f"{np.median([r.evaluations for r in rows]):.0f}",
-                f"{np.median([r.moves for r in rows]):.3g}",
-                "; ".join(verdicts),
-            ]
-            lines.append(_line(cells))
-        return lines
+            volumes = [r.relative_hypervolume for r in rows]
+            ends = [spread(column, "{:+.2f} %", quantiles=QUARTILES) for column in excess.T.tolist()]
+            cells.append(
+                {
+                    "algorithm": algorithm,
+                    "runs": str(len(rows)),
+                    "hypervolume": spread(volumes, "{:.4f}", quantiles=QUARTILES) if after_all else "",
+                    "IGD+": f"{np.median([r.igd_plus for r in rows]):.4f}" if after_all else "",
+                    **dict(zip(objectives, ends, strict=True)),
+                    "evaluations": f"{np.median([r.evaluations for r in rows]):.0f}",
+                    "moves": f"{np.median([r.moves for r in rows]):.3g}",
+                    "test": "; ".join(verdicts),
+                }
+            )
+        return [f"## {instance}: {self.known[instance].description}", "", *([table_of(cells)] if cells else [])]
 
     def _overall(self) -> list[str]:
         """Over instances: Wilcoxon's test on their medians, as instances are what one generalises over."""
-        lines = ["## All instances", "", "| rival | instances | ahead | p (Holm) |", "|---|---|---|---|"]
         found = []
         for rival in self.algorithms[1:]:
             if rival in ENDS_ONLY:
@@ -174,8 +182,8 @@ class Summary:
                 p = float(wilcoxon(gain).pvalue) if gain.any() else 1.0
                 found.append((rival, gain.size, int((gain > 0).sum()), p))
         adjusted = holm([p for *_, p in found])
-        rows = [_line([*cells, f"{p:.2g}"]) for (*cells, _), p in zip(found, adjusted, strict=True)]
-        return [*lines, *rows] if rows else []
+        rows = [[*map(str, cells), f"{p:.2g}"] for (*cells, _), p in zip(found, adjusted, strict=True)]
+        return ["## All instances", "", table(rows, ("rival", "instances", "ahead", "p (Holm)"))] if rows else []
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -186,16 +194,6 @@ def holm(p: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (n - rank) * p[i]))
         adjusted[i] = largest
     return adjusted
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    """Median with the quartiles."""
-    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
-    return f"{form.format(middle)} ({form.format(low)} to {form.format(high)})"
-
-
-def _line(cells: Sequence[Any]) -> str:
-    return "| " + " | ".join(str(c) for c in cells) + " |"
 
 
 def write(
@@ -289,9 +287,9 @@ def _ends(summary: Summary, instance: str) -> list[Criterion]:
 def _planted(summary: Summary, instance: str) -> Criterion:
     name = f"planted optimum, {instance}"
     rows = list(summary.of(instance, summary.ours).values())
-    if not rows:
-        return name, "SKIP", "needs runs of ours"
     optimum = summary.known[instance].optimum
+    if not rows or optimum is None:
+        return name, "SKIP", "needs runs of ours"
     hits = sum(r.record.at(GRID_SECONDS)[3] <= optimum * (1 + 1e-9) for r in rows)
     text = f"{hits} of {len(rows)} seeds within {min(GRID_SECONDS, rows[0].budget_s):g} s"
     return _judge(name, hits >= GRID_SHARE * len(rows), text)
@@ -336,7 +334,8 @@ def history_row(summary: Summary, criteria: Sequence[Criterion], settings: Mappi
         cells.append(f"{algorithm} {text}" if algorithm == summary.ours else text)
     won = sum(summary.median(i, summary.ours) >= summary.median(i, "annealing") for i in summary.known)
     judged = [v for _, v, _ in criteria if v != "SKIP"]
-    return _line([*cells, f"{won}/{len(summary.known)}", f"{judged.count('PASS')}/{len(judged)}"])
+    cells += [f"{won}/{len(summary.known)}", f"{judged.count('PASS')}/{len(judged)}"]
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def add_to_history(page: Path, row: str) -> None:

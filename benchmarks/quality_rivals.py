@@ -26,6 +26,7 @@ from pymoo.operators.sampling.rnd import IntegerRandomSampling, PermutationRando
 from scipy.optimize import quadratic_assignment
 
 import neuromap_moo as nm
+from neuromap_moo.arrays import FloatArray, IntArray
 from neuromap_moo.evolution.algorithms import ALGORITHMS
 from neuromap_moo.evolution.generation import non_dominated_rows
 from neuromap_moo.files import whole_file
@@ -57,33 +58,38 @@ class Record:
     """
 
     facts: dict[str, Any]
-    history: np.ndarray
-    F: np.ndarray
+    history: FloatArray
+    F: FloatArray
     mappings: tuple[Mapping, ...]
 
-    def at(self, seconds: float) -> np.ndarray:
+    def at(self, seconds: float) -> FloatArray:
         """Row of the history at the last mark that is no later."""
-        return self.history[np.flatnonzero(self.history[:, 0] <= seconds + 1e-9)[-1]]
+        last = np.flatnonzero(self.history[:, 0] <= seconds + 1e-9)[-1]
+        return np.asarray(self.history[last])
 
 
-def marks(seconds: float) -> np.ndarray:
-    return np.unique([*np.geomspace(seconds / 200, seconds, N_MARKS), *(m for m in ROUND_MARKS if m < seconds)])
+def marks(seconds: float) -> FloatArray:
+    """Seconds at which the state of a run is written down."""
+    fine = np.geomspace(seconds / 200, seconds, N_MARKS)
+    return np.unique(np.concatenate([fine, [m for m in ROUND_MARKS if m < seconds]]))
 
 
 class Recorder:
     """Takes the archive after each generation and keeps what it was at each mark."""
 
     def __init__(self, known: nm.Benchmark, seconds: float) -> None:
-        self.known, self.marks, self.rows = known, marks(seconds), []
+        self.known, self.marks = known, marks(seconds)
+        self.rows: list[list[float]] = []
         self.evaluations, self.F = 0, np.empty((0, len(known.reference_point)))
 
-    def see(self, elapsed: float, evaluations: int, F: np.ndarray) -> None:
+    def see(self, elapsed: float, evaluations: int, F: FloatArray) -> None:
         """Note the state after `elapsed` seconds; marks that lie before it get the state before."""
         while len(self.rows) < len(self.marks) and self.marks[len(self.rows)] < elapsed:
             self._write()
         self.evaluations, self.F = evaluations, F
 
-    def finish(self) -> np.ndarray:
+    def finish(self) -> FloatArray:
+        """Return a row per mark, as `Record.history`."""
         while len(self.rows) < len(self.marks):
             self._write()
         return np.array(self.rows)
@@ -92,7 +98,7 @@ class Recorder:
         found = len(self.F) > 0
         volume = self.known.hypervolume(self.F) if found else 0.0
         best = self.F.min(axis=0) if found else np.full(self.F.shape[1], np.inf)
-        self.rows.append((self.marks[len(self.rows)], self.evaluations, volume, *best))
+        self.rows.append([self.marks[len(self.rows)], self.evaluations, volume, *best])
 
 
 def applies(algorithm: str, known: nm.Benchmark) -> bool:
@@ -127,11 +133,11 @@ def run(name: str, algorithm: str, seed: int, seconds: float, folder: Path | Non
     return Record(facts, history, objectives(known, mappings), mappings)
 
 
-def objectives(known: nm.Benchmark, mappings: tuple[Mapping, ...]) -> np.ndarray:
+def objectives(known: nm.Benchmark, mappings: tuple[Mapping, ...]) -> FloatArray:
     return minimised(known.problem.evaluate_mappings(mappings), known.problem.objectives)
 
 
-Outcome = tuple[dict[str, Any], np.ndarray, tuple[Mapping, ...]]
+Outcome = tuple[dict[str, Any], FloatArray, tuple[Mapping, ...]]
 
 
 def ours(known: nm.Benchmark, algorithm: str, options: dict[str, Any], seed: int, seconds: float) -> Outcome:
@@ -169,18 +175,19 @@ def annealing(known: nm.Benchmark, seed: int, seconds: float) -> Outcome:
 
 def annealing_single(known: nm.Benchmark, seed: int, seconds: float) -> Outcome:
     """Annealing on each objective alone, one run that takes all the seconds for each: the ends of the front."""
-    facts = {"evaluations": 0, "moves": 0, "seconds": seconds}
+    evaluations = moves = 0
     mappings: list[Mapping] = []
     for objective in known.problem.objectives:
         problem = nm.MappingProblem(known.problem.network, known.problem.system, (objective,))
         run_moves = max(1, int(0.95 * moves_per_second(problem, seed, seconds) * seconds))
         options = {"run_moves": run_moves}
         found = nm.search(problem, "annealing", evaluations=None, seconds=seconds, seed=seed, options=options)
-        facts["evaluations"] += found.evaluations
-        facts["moves"] += int(found.history[-1][found.history_columns.index("moves")])
+        evaluations += found.evaluations
+        moves += int(found.history[-1][found.history_columns.index("moves")])
         mappings += found.front.mappings
     recorder = Recorder(known, seconds)
-    recorder.see(0.0, facts["evaluations"], objectives(known, tuple(mappings)))
+    recorder.see(0.0, evaluations, objectives(known, tuple(mappings)))
+    facts = {"evaluations": evaluations, "moves": moves, "seconds": seconds}
     return facts, recorder.finish()[-1:], tuple(mappings)
 
 
@@ -193,7 +200,7 @@ class Archive:
         self.X = np.empty((0, known.problem.n_var), dtype=np.int64)
         self.started = time.perf_counter()
 
-    def add(self, X: np.ndarray, F: np.ndarray) -> None:
+    def add(self, X: IntArray, F: FloatArray) -> None:
         self.evaluations += len(F)
         X, F = np.concatenate([self.X, X]), np.concatenate([self.F, F])
         keep = non_dominated_rows(F)
@@ -221,7 +228,7 @@ class StockProblem(Problem):
         bounds = np.concatenate([upper, np.full(e.n_cores, e.n_cores - 1)])
         super().__init__(n_var=bounds.size, n_obj=problem.n_obj, xl=np.zeros(bounds.size), xu=bounds, vtype=int)
 
-    def genomes(self, X: np.ndarray) -> np.ndarray:
+    def genomes(self, X: np.ndarray) -> IntArray:
         """Genotypes of the package's encoding."""
         absent = self.problem.encoding.n_layers - self.n_extra
         return np.concatenate([np.zeros((len(X), absent), dtype=np.int64), X.astype(np.int64)], axis=1)
@@ -300,6 +307,8 @@ def stock(known: nm.Benchmark, seed: int, seconds: float) -> Outcome:
 def assignment(known: nm.Benchmark, method: str, seed: int, seconds: float) -> Outcome:
     """scipy's quadratic_assignment on messages times hops, from random starts until the seconds are over."""
     graph, system = known.problem.network, known.problem.system
+    if not isinstance(graph, CoreGraph):
+        raise TypeError(f"network: expected a CoreGraph, whose partition is fixed, got {type(graph).__name__}")
     router = system.router_of_core[system.usable_cores]
     hops = system.hops[np.ix_(router, router)].astype(float)
     flow = np.zeros_like(hops)

@@ -1,16 +1,19 @@
 """Where the time of a search goes.
 
-    python benchmarks/search_profile.py
+    python benchmarks/search_profile.py [--evaluations 20000]
 
 Runs mlp_b with NSGA-II and takes the time of evaluation, of annealing runs, of our other operators, of the archive,
-and what is left: pymoo's own bookkeeping, given in microseconds per evaluation. Beside it stands pymoo's stock NSGA-II
-with its own permutation operators on a problem that costs nothing to evaluate.
+and what is left: pymoo's own bookkeeping. Beside it stands pymoo's stock NSGA-II with its own permutation operators on
+a problem that costs nothing to evaluate. The last line is a row of the table in docs/benchmarks.md. Times are the
+processor's, of one process.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -26,19 +29,27 @@ from neuromap_moo.evolution import generation
 from neuromap_moo.evolution.memetic import LocalSearch
 from neuromap_moo.evolution.operators import MappingCrossover, MappingDuplicates, MappingMutation, MappingRepair
 
-N_EVALUATIONS = 20_000
-spent: dict[str, float] = {}
+ANNEALING, REST = "annealing runs", "pymoo and the rest"
 
 
-def timed(label: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return call(*args, **kwargs)
-        finally:
-            spent[label] = spent.get(label, 0.0) + time.perf_counter() - start
+class Stopwatch:
+    """Seconds of the processor by label."""
 
-    return wrapped
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def attach(self, label: str, of: object, name: str) -> None:
+        """Take the time of a function or method from now on."""
+        call = getattr(of, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.process_time()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.seconds[label] = self.seconds.get(label, 0.0) + time.process_time() - start
+
+        setattr(of, name, timed)
 
 
 class Nothing(Problem):
@@ -51,26 +62,33 @@ class Nothing(Problem):
         out["F"] = np.stack([X[:, 0], -X[:, 1]], axis=1).astype(float)
 
 
-def main() -> None:
-    network = nm.sparse_mlp([1024, 2048, 2048, 2048, 1024, 1024, 512], 0.03)
-    problem = nm.MappingProblem(network, nm.load_system("loihi2"))
-    nm.search(problem, evaluations=200, seed=9)  # compiles
-    problem = nm.MappingProblem(network, nm.load_system("loihi2"))
-    problem.evaluator.evaluate = timed("evaluation", problem.evaluator.evaluate)  # type: ignore[method-assign]
-    LocalSearch.improve = timed("annealing runs", LocalSearch.improve)  # type: ignore[method-assign]
-    for kind in (MappingCrossover, MappingMutation, MappingRepair, MappingDuplicates):
-        kind._do = timed("operators", kind._do)  # type: ignore[method-assign]
-    generation.non_dominated_rows = timed("archive", generation.non_dominated_rows)
-    start = time.perf_counter()
-    nm.search(problem, evaluations=N_EVALUATIONS, seed=0)
-    total = time.perf_counter() - start
-    spent["operators"] -= spent["annealing runs"]  # part of the mutation
-    spent["pymoo and the rest"] = total - sum(spent.values())
-    print(f"{N_EVALUATIONS} evaluations of mlp_b with nsga2: {total:.2f} s")
-    for label, seconds in spent.items():
-        each = 1e6 * seconds / N_EVALUATIONS
-        print(f"  {label:20s} {seconds:6.2f} s  {seconds / total:6.1%}  {each:6.1f} us/evaluation")
+def mlp_b() -> nm.MappingProblem:
+    return nm.MappingProblem(nm.sparse_mlp([1024, 2048, 2048, 2048, 1024, 1024, 512], 0.03), nm.load_system("loihi2"))
 
+
+def seconds_of(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def of_search(n_evaluations: int) -> dict[str, float]:
+    """Seconds of the parts of a search; they add up to the whole."""
+    nm.search(mlp_b(), evaluations=200, seed=9)  # compiles
+    problem, watch = mlp_b(), Stopwatch()
+    watch.attach("evaluation", problem.evaluator, "evaluate")
+    watch.attach(ANNEALING, LocalSearch, "improve")
+    for kind in (MappingCrossover, MappingMutation, MappingRepair, MappingDuplicates):
+        watch.attach("other operators", kind, "_do")
+    watch.attach("archive", generation, "non_dominated_rows")
+    total = seconds_of(lambda: nm.search(problem, evaluations=n_evaluations, seed=0))
+    spent = {label: watch.seconds.get(label, 0.0) for label in ("evaluation", ANNEALING, "other operators", "archive")}
+    spent["other operators"] -= spent[ANNEALING]  # part of the mutation
+    return {**spent, REST: total - sum(spent.values())}
+
+
+def of_stock_pymoo(n_evaluations: int) -> float:
+    """Seconds of pymoo's own NSGA-II where nothing is evaluated."""
     stock = NSGA2(
         pop_size=100,
         sampling=PermutationRandomSampling(),
@@ -78,10 +96,26 @@ def main() -> None:
         mutation=InversionMutation(),
         eliminate_duplicates=False,
     )
-    start = time.perf_counter()
-    minimize(Nothing(), stock, ("n_eval", N_EVALUATIONS), seed=0)
-    idle = time.perf_counter() - start
-    print(f"stock pymoo on a problem that costs nothing: {idle:.2f} s, {1e6 * idle / N_EVALUATIONS:.1f} us/evaluation")
+    return seconds_of(lambda: minimize(Nothing(), stock, ("n_eval", n_evaluations), seed=0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--evaluations", type=int, default=20_000, help="of the search")
+    n_evaluations = parser.parse_args().evaluations
+    spent = of_search(n_evaluations)
+    total = sum(spent.values())
+    print(f"{n_evaluations} evaluations of mlp_b with nsga2: {total:.2f} s")
+    for label, seconds in spent.items():
+        each = 1e6 * seconds / n_evaluations
+        print(f"  {label:20s} {seconds:6.2f} s  {seconds / total:6.1%}  {each:6.1f} us/evaluation")
+    idle = of_stock_pymoo(n_evaluations)
+    each = 1e6 * idle / n_evaluations
+    print(f"stock pymoo on a problem that costs nothing: {idle:.2f} s, {each:.1f} us/evaluation\n")
+    cells = [f"{s / total:.0%} ({1e6 * s / n_evaluations:.0f} us)" for s in spent.values()]
+    print(f"| {' | '.join([f'{date.today():%Y-%m}', f'{total:.1f} s', *cells, f'{each:.0f} us'])} |")
 
 
 if __name__ == "__main__":

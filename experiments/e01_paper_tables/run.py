@@ -8,15 +8,17 @@ A finished run is not repeated, an unfinished one goes on: remove that folder af
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from common import above_zero, parser_of, spread, table_of, write_csv, write_page
+
 RUNS = Path("outputs") / "e01_paper_tables"
 
 #: Reductions of latency and energy that the paper reports, on the chip (our mlp_b_two_chips stands for its two chips).
@@ -43,100 +45,106 @@ percentages say what the search finds under this model, not what a board would s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    seeds = range(parser.parse_args().seeds)
-    for experiment in PAPER:
-        for algorithm in ALGORITHMS:
-            for seed in seeds:
-                run(experiment, algorithm, seed)
-    rows = [row for experiment in PAPER for row in rows_of(experiment, seeds)]
-    notes = [note for experiment in PAPER for note in notes_of(experiment)]
-    with open(HERE / "table.csv", "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    (HERE / "table.md").write_text(markdown(rows, notes, len(seeds)), encoding="utf-8")
-    print(markdown(rows, notes, len(seeds)))
+    parser = parser_of(__doc__, __file__)
+    parser.add_argument("--seeds", type=above_zero, default=5, help="runs of each algorithm")
+    parser.add_argument("--experiments", nargs="+", choices=list(PAPER), default=list(PAPER), help="which of them")
+    parser.add_argument("--evaluations", type=above_zero, help="of a run, instead of the default budget")
+    arguments = parser.parse_args()
+    rows, notes = [], []
+    for experiment in arguments.experiments:
+        runs = {
+            algorithm: [run(experiment, algorithm, seed, arguments.evaluations) for seed in range(arguments.seeds)]
+            for algorithm in ALGORITHMS
+        }
+        rows += rows_of(experiment, runs)
+        notes += notes_of(experiment, runs["nsga2"][0])
+    write_csv(arguments.out / "table.csv", rows)
+    budget = "default budget" if arguments.evaluations is None else f"{arguments.evaluations} evaluations"
+    lines = [
+        "# Change over vendor_default",
+        "",
+        f"Median (range) of {arguments.seeds} seeds, {budget}; made by `python experiments/e01_paper_tables/run.py`.",
+        "",
+        table_of([{name.replace("_", " "): cell for name, cell in row.items()} for row in rows]),
+        "",
+        *notes,
+        COMPARABLE,
+    ]
+    write_page(arguments.out / "table.md", lines)
 
 
-def run(experiment: str, algorithm: str, seed: int) -> None:
-    folder = RUNS / f"{experiment}_{algorithm}_s{seed}"
-    if (folder / "summary.json").exists() and not (folder / "checkpoint.pkl").exists():
-        return
-    command = [sys.executable, "-m", "neuromap_moo", f"+experiment={experiment}", f"algorithm={algorithm}"]
-    subprocess.run([*command, f"seed={seed}", f"output={folder}"], check=True, stdout=subprocess.DEVNULL)
+def run(experiment: str, algorithm: str, seed: int, evaluations: int | None) -> Path:
+    """Return the folder of a finished run."""
+    budget = "" if evaluations is None else f"_n{evaluations}"
+    folder = RUNS / f"{experiment}_{algorithm}_s{seed}{budget}"
+    if not (folder / "summary.json").exists() or (folder / "checkpoint.pkl").exists():
+        command = [sys.executable, "-m", "neuromap_moo", f"+experiment={experiment}", f"algorithm={algorithm}"]
+        command += [f"seed={seed}", f"output={folder}"]
+        if evaluations is not None:
+            command.append(f"budget.evaluations={evaluations}")
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
 
 
-def rows_of(experiment: str, seeds: range) -> list[dict[str, object]]:
+def rows_of(experiment: str, runs: dict[str, list[Path]]) -> list[dict[str, str]]:
     """One row per algorithm and one for the best simple rule."""
     rows = []
-    for algorithm in ALGORITHMS:
-        runs = [json.loads((RUNS / f"{experiment}_{algorithm}_s{s}" / "summary.json").read_text()) for s in seeds]
-        gains = {
-            name: [r["best"][name]["reduction_vs_vendor_default"] for r in runs] for name in ("latency_s", "energy_j")
-        }
-        at_fastest = [energy_at_fastest(RUNS / f"{experiment}_{algorithm}_s{s}") for s in seeds]
-        rows.append(row_of(experiment, algorithm, gains["latency_s"], gains["energy_j"], at_fastest))
-    with open(RUNS / f"{experiment}_nsga2_s0" / "baselines.csv", newline="") as f:
-        baselines = list(csv.DictReader(f))
-    vendor = next(b for b in baselines if b["name"] == "vendor_default")
-    best = min(baselines, key=lambda b: float(b["latency_s"]))
-    gain = {c: 1 - float(best[c]) / float(vendor[c]) for c in ("latency_s", "energy_j")}
-    rows.append(row_of(experiment, best["name"], [gain["latency_s"]], [gain["energy_j"]], [gain["energy_j"]]))
+    for algorithm, folders in runs.items():
+        best = [json.loads((folder / "summary.json").read_text(encoding="utf-8"))["best"] for folder in folders]
+        latency, energy = (
+            [run_best[name]["reduction_vs_vendor_default"] for run_best in best] for name in ("latency_s", "energy_j")
+        )
+        rows.append(row_of(experiment, algorithm, latency, energy, [energy_at_fastest(f) for f in folders]))
+    baselines = records(runs["nsga2"][0] / "baselines.csv")
+    vendor = vendor_default(baselines)
+    simple = fastest(baselines)
+    gain = {c: 1 - float(simple[c]) / float(vendor[c]) for c in ("latency_s", "energy_j")}
+    rows.append(row_of(experiment, simple["name"], [gain["latency_s"]], [gain["energy_j"]], [gain["energy_j"]]))
     return rows
 
 
-def notes_of(experiment: str) -> list[str]:
+def notes_of(experiment: str, folder: Path) -> list[str]:
     """Say where the vendor's rule had to be bent."""
-    with open(RUNS / f"{experiment}_nsga2_s0" / "baselines.csv", newline="") as f:
-        note = next(b["note"] for b in csv.DictReader(f) if b["name"] == "vendor_default")
+    note = vendor_default(records(folder / "baselines.csv"))["note"]
     return [f"`vendor_default` of {experiment}: {note}.", ""] if note else []
 
 
 def energy_at_fastest(folder: Path) -> float:
-    with open(folder / "front.csv", newline="") as f:
-        fastest = min(csv.DictReader(f), key=lambda row: float(row["latency_s"]))
-    with open(folder / "baselines.csv", newline="") as f:
-        vendor = next(b for b in csv.DictReader(f) if b["name"] == "vendor_default")
-    return 1 - float(fastest["energy_j"]) / float(vendor["energy_j"])
+    """Energy gain over vendor_default of the fastest mapping that a run found."""
+    vendor = vendor_default(records(folder / "baselines.csv"))
+    return 1 - float(fastest(records(folder / "front.csv"))["energy_j"]) / float(vendor["energy_j"])
+
+
+def records(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+def vendor_default(baselines: list[dict[str, str]]) -> dict[str, str]:
+    return next(b for b in baselines if b["name"] == "vendor_default")
+
+
+def fastest(mappings: list[dict[str, str]]) -> dict[str, str]:
+    return min(mappings, key=lambda m: float(m["latency_s"]))
 
 
 def row_of(
     experiment: str, by: str, latency: list[float], energy: list[float], at_fastest: list[float]
-) -> dict[str, object]:
+) -> dict[str, str]:
     return {
         "experiment": experiment,
         "by": by,
-        "latency_of_the_fastest": spread(latency),
-        "energy_of_the_fastest": spread(at_fastest),
-        "energy_of_the_most_frugal": spread(energy),
+        "latency_of_the_fastest": change(latency),
+        "energy_of_the_fastest": change(at_fastest),
+        "energy_of_the_most_frugal": change(energy),
         "paper_latency": PAPER[experiment][0],
         "paper_energy": PAPER[experiment][1],
     }
 
 
-def spread(gains: list[float]) -> str:
+def change(gains: Sequence[float]) -> str:
     """Median change over vendor_default in per cent, with the range over the seeds."""
-    text = f"{-100 * statistics.median(gains):+.1f} %"
-    return text if len(gains) == 1 else f"{text} ({-100 * max(gains):+.1f} to {-100 * min(gains):+.1f})"
-
-
-def markdown(rows: list[dict[str, object]], notes: list[str], n_seeds: int) -> str:
-    head = list(rows[0])
-    lines = [
-        "# Change over vendor_default",
-        "",
-        f"Median (range) of {n_seeds} seeds, default budget; made by `python experiments/e01_paper_tables/run.py`.",
-        "",
-        "| " + " | ".join(name.replace("_", " ") for name in head) + " |",
-        "|" + "---|" * len(head),
-        *("| " + " | ".join(str(row[name]) for name in head) + " |" for row in rows),
-        "",
-        *notes,
-        COMPARABLE,
-    ]
-    return "\n".join(lines)
+    return spread([-100 * gain for gain in gains], "{:+.1f}", " %", narrow=None if len(gains) > 1 else 0.0)
 
 
 if __name__ == "__main__":

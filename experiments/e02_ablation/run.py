@@ -8,11 +8,7 @@ the code. Writes table.csv and table.md beside this file.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
-import multiprocessing
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +22,20 @@ from neuromap_moo.annealing import run as annealing_run
 from neuromap_moo.evolution import memetic, operators
 from neuromap_moo.files import whole_file
 
-HERE = Path(__file__).resolve().parent
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from common import above_zero, in_processes, parser_of, spread, table_of, write_csv, write_page
+
 RUNS = Path("outputs") / "e02_ablation"
 INSTANCES = ("mlp_b", "mlp_b_two_chips", "placement_120")
 FULL = "everything"
+
+
+def replace(of: object, name: str, value: object) -> None:
+    """Put something in the place of a part of the search, for the rest of this process."""
+    if not hasattr(of, name):
+        raise SystemExit(f"{of!r} has no '{name}' any more: this script must follow the change")
+    setattr(of, name, value)
 
 
 def without_seeds() -> None:
@@ -41,7 +47,7 @@ def without_seeds() -> None:
         self.partitions = problem.encoding.random(len(self.partitions), random_state)
         return sample(self, problem, n_samples, *args, random_state=random_state, **kwargs)
 
-    operators.MappingSampling._do = drawn
+    replace(operators.MappingSampling, "_do", drawn)
     without_pool()
 
 
@@ -53,22 +59,22 @@ def without_crossover() -> None:
         odds = shares(self, kind, problem)
         return np.eye(odds.size)[0] if kind == "crossover" else odds
 
-    operators.Variation.shares = copies
+    replace(operators.Variation, "shares", copies)
 
 
 def without_adaptation() -> None:
     """Draw all operators equally often, whatever they have made."""
-    operators.Variation.learn = lambda self, X, F, made_by: self.local.observe(X, F)
+    replace(operators.Variation, "learn", lambda self, X, F, made_by: self.local.observe(X, F))
 
 
 def without_pool() -> None:
     """Start every annealing run from the archive."""
-    memetic.LocalSearch._start = lambda self, problem, scalarisation, best, n_moves, rng: best
+    replace(memetic.LocalSearch, "_start", lambda self, problem, scalarisation, best, n_moves, rng: best)
 
 
 def without_norm() -> None:
     """Judge moves by the busiest link throughout."""
-    annealing_run.SOFT_PART = 0.0
+    replace(annealing_run, "SOFT_PART", 0.0)
 
 
 #: What is taken out: how, and options of the search.
@@ -86,39 +92,47 @@ Task = tuple[str, str, int, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=10)
+    parser = parser_of(__doc__, __file__)
+    parser.add_argument("--seeds", type=above_zero, default=10, help="runs of each variant")
     parser.add_argument("--seconds", type=float, default=10.0, help="of every run")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; no more than there are free cores")
+    parser.add_argument("--jobs", type=above_zero, default=1, help="runs at a time; no more than there are free cores")
+    parser.add_argument("--instances", nargs="+", choices=INSTANCES, default=INSTANCES, help="which of them")
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help=f"which of them; '{FULL}' is always run"
+    )
     arguments = parser.parse_args()
-    seeds = range(arguments.seeds)
-    tasks = [
-        (instance, variant, seed, arguments.seconds)
-        for seed in seeds
-        for instance in INSTANCES
-        for variant in VARIANTS
-        if not path_of(instance, variant, seed).exists()
-    ]
-    os.environ.update({f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")})
+    n_seeds, seconds = arguments.seeds, arguments.seconds
+    seeds = range(n_seeds)
+    variants = list(dict.fromkeys((FULL, *arguments.variants)))
+    tasks = [(i, v, seed, seconds) for seed in seeds for i in arguments.instances for v in variants]
     # A process for each run: what one takes out must not be missing in the next.
-    with multiprocessing.get_context("spawn").Pool(arguments.jobs, maxtasksperchild=1) as pool:
-        for n, line in enumerate(pool.imap_unordered(work, tasks, chunksize=1), 1):
-            print(f"[{n}/{len(tasks)}] {line}", file=sys.stderr, flush=True)
-    rows = [row for instance in INSTANCES for row in rows_of(instance, seeds)]
-    with open(HERE / "table.csv", "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    text = markdown(rows, len(seeds), arguments.seconds)
-    (HERE / "table.md").write_text(text, encoding="utf-8")
-    print(text)
+    for _ in in_processes(work, [task for task in tasks if not path_of(task).exists()], arguments.jobs, fresh=True):
+        pass
+    runs = {task: json.loads(path_of(task).read_text(encoding="utf-8")) for task in tasks}
+    rows = []
+    for instance in arguments.instances:
+        rows += rows_of(instance, {v: [runs[instance, v, seed, seconds] for seed in seeds] for v in variants})
+    write_csv(arguments.out / "table.csv", rows)
+    lines = [
+        "# What each ingredient is worth",
+        "",
+        f"{n_seeds} seeds of {seconds:g} s each, one thread a run; made by `python experiments/e02_ablation/run.py`.",
+        "Hypervolume (median with quartiles) is relative to the best-known front of the instance; loss and ends",
+        "compare medians with the search that has everything (a loss below zero: better without); p is of Wilcoxon's",
+        "signed-rank test, paired by seed, without correction.",
+        "",
+        table_of(rows),
+    ]
+    write_page(arguments.out / "table.md", lines)
 
 
-def path_of(instance: str, variant: str, seed: int) -> Path:
-    return RUNS / f"{instance}_{variant.replace(' ', '_')}_s{seed}.json"
+def path_of(task: Task) -> Path:
+    instance, variant, seed, seconds = task
+    return RUNS / f"{instance}_{variant.replace(' ', '_')}_s{seed}_{seconds:g}s.json"
 
 
-def work(task: Task) -> str:
+def work(task: Task) -> None:
+    """Write what one run finds into a file."""
     instance, variant, seed, seconds = task
     take_out, options = VARIANTS[variant]
     known = nm.benchmark(instance)
@@ -132,51 +146,32 @@ def work(task: Task) -> str:
         "ends": found.front.objectives.min(axis=0).tolist(),
         "evaluations": found.evaluations,
     }
-    with whole_file(path_of(instance, variant, seed)) as temporary:
+    with whole_file(path_of(task)) as temporary:
         temporary.write_text(json.dumps(result), encoding="utf-8")
-    return f"{instance}, {variant}, seed {seed}: {result['hypervolume']:.4f}"
 
 
-def rows_of(instance: str, seeds: range) -> list[dict[str, object]]:
-    runs = {v: [json.loads(path_of(instance, v, s).read_text(encoding="utf-8")) for s in seeds] for v in VARIANTS}
+def rows_of(instance: str, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, str]]:
+    """One row per variant, of runs by variant and seed."""
     full = np.array([r["hypervolume"] for r in runs[FULL]])
     ends = np.median([r["ends"] for r in runs[FULL]], axis=0)
-    rows: list[dict[str, object]] = []
+    rows = []
     for variant, of_variant in runs.items():
         volume = np.array([r["hypervolume"] for r in of_variant])
         gain = full - volume
         ratio = np.median([r["ends"] for r in of_variant], axis=0) / ends - 1
-        low, middle, high = np.quantile(volume, (0.25, 0.5, 0.75))
         rows.append(
             {
                 "instance": instance,
                 "taken out": variant.removeprefix("no ") if variant != FULL else "nothing",
-                "hypervolume": f"{middle:.4f} ({low:.4f} to {high:.4f})",
-                "loss": f"{100 * (1 - middle / np.median(full)):+.2f} %",
-                "worse in": f"{(gain > 0).sum()}/{len(seeds)}",
+                "hypervolume": spread(volume.tolist(), "{:.4f}", quantiles=(0.25, 0.75)),
+                "loss": f"{100 * (1 - np.median(volume) / np.median(full)):+.2f} %",
+                "worse in": f"{(gain > 0).sum()}/{gain.size}",
                 "p": f"{wilcoxon(gain).pvalue:.3f}" if gain.any() else "",
                 "ends": ", ".join(f"{100 * r:+.2f} %" for r in ratio),
                 "evaluations": f"{np.median([r['evaluations'] for r in of_variant]):.0f}",
             }
         )
     return rows
-
-
-def markdown(rows: list[dict[str, object]], n_seeds: int, seconds: float) -> str:
-    head = list(rows[0])
-    lines = [
-        "# What each ingredient is worth",
-        "",
-        f"{n_seeds} seeds of {seconds:g} s each, one thread a run; made by `python experiments/e02_ablation/run.py`.",
-        "Hypervolume (median with quartiles) is relative to the best-known front of the instance; loss and ends",
-        "compare medians with the search that has everything (a loss below zero: better without); p is of Wilcoxon's",
-        "signed-rank test, paired by seed, without correction.",
-        "",
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
-        *("| " + " | ".join(str(row[name]) for name in head) + " |" for row in rows),
-    ]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -10,35 +10,30 @@ Writes CSVs, table.md and figures beside this file; takes about 15 minutes on tw
 
 from __future__ import annotations
 
-import argparse
-import csv
 import itertools
-import multiprocessing
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.sparse import coo_array
 from scipy.stats import pearsonr, spearmanr
 
 import neuromap_moo as nm
+from neuromap_moo.app.settings import build_network
+from neuromap_moo.results.benchmark.instances import experiment_parts
 from neuromap_moo.results.style import save_figure
 
-HERE = Path(__file__).resolve().parent
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from common import above_zero, in_processes, parser_of, spread, table_of, write_csv, write_page
 
 #: Spikes by which everything is judged; searches on the simulator see others.
 JUDGE = {"name": "packet", "steps": 8, "seed": 1000}
 PROPOSER = {"name": "packet", "steps": 2, "seed": 0}
 
-VARIED = 48  # mappings, beside the baselines
-SEARCHES = {"analytic": 20_000, "packet": 2_000}  # evaluations
 SEARCHED = ("mlp_a", "mlp_b")
 
 #: What a regime makes of a preset's costs: factors, by the beginning of a cost's name. Barrier: see `barrier_bound`.
@@ -94,19 +89,19 @@ def convolution(before: tuple[int, int, int], after: tuple[int, int, int], kerne
     return coo_array((np.ones(source.size), (source, target)), shape).tocsr()
 
 
-def experiment(name: str) -> Callable[[], Case]:
+def experiment_case(name: str) -> Callable[[], Case]:
     def build() -> Case:
-        problem = nm.benchmark(name).problem
-        return Case(problem.network, problem.system)
+        network, system = experiment_parts(name)
+        return Case(build_network(network), system)
 
     return build
 
 
 CASES: dict[str, Callable[[], Case]] = {
-    "mlp_a": experiment("mlp_a"),
-    "mlp_b": experiment("mlp_b"),
+    "mlp_a": experiment_case("mlp_a"),
+    "mlp_b": experiment_case("mlp_b"),
     "cnn": convolutional,
-    "two_chips": experiment("mlp_b_two_chips"),
+    "two_chips": experiment_case("mlp_b_two_chips"),
 }
 
 
@@ -131,17 +126,17 @@ def barrier_bound(case: Case, mappings: Iterable[nm.Mapping]) -> nm.System:
 # ------------------------------------------------------------------------------------------------ part one: agreement
 
 
-def mappings_of(case: Case) -> dict[str, nm.Mapping]:
-    """Mappings from good to bad, of few to many cores, by name."""
+def mappings_of(case: Case, n_varied: int) -> dict[str, nm.Mapping]:
+    """Mappings from good to bad, of few to many cores, by name: the baselines and `n_varied` others."""
     problem = nm.MappingProblem(*case)
-    return nm.baselines(problem) | nm.varied_mappings(problem, VARIED, np.random.default_rng(7))
+    return nm.baselines(problem) | nm.varied_mappings(problem, n_varied, np.random.default_rng(7))
 
 
-def compare(task: tuple[str, str]) -> list[dict[str, Any]]:
-    """Rows of FIELDS for one network in one regime."""
-    name, regime = task
+def compare(task: tuple[str, str, int]) -> list[dict[str, Any]]:
+    """Rows of FIELDS for one network in one regime; the task names them and the number of varied mappings."""
+    name, regime, n_varied = task
     case = CASES[name]()
-    made = mappings_of(case)
+    made = mappings_of(case, n_varied)
     mappings = list(made.values())
     system = barrier_bound(case, mappings) if regime == "barrier" else with_factors(case.system, REGIMES[regime])
     analytic, packet = (
@@ -174,7 +169,7 @@ def agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "mappings": len(rows),
         "pearson": pearsonr(analytic, packet).statistic if varies else np.nan,
         "spearman": spearmanr(analytic, packet).statistic if varies else np.nan,
-        "packet / analytic": f"{np.median(ratio):.3f} ({ratio.min():.3f} to {ratio.max():.3f})",
+        "packet / analytic": spread(ratio.tolist(), "{:.3f}"),
         "worst": f"{rows[worst]['mapping']} ({rows[worst]['bottleneck']})",
         "same choice": better[clear].mean() if clear.any() else np.nan,
     }
@@ -183,13 +178,16 @@ def agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------- part two: gains that last
 
 
-def gains(task: tuple[str, str, int]) -> dict[str, Any]:
-    """Latency gains over vendor_default of a search's front: by the model searched on, and by the judge."""
-    name, searched_on, seed = task
+def gains(task: tuple[str, str, int, int]) -> dict[str, Any]:
+    """Latency gains over vendor_default of a search's front: by the model searched on, and by the judge.
+
+    The task is the network, the model searched on, the evaluations and the seed.
+    """
+    name, searched_on, evaluations, seed = task
     case = CASES[name]()
     evaluator: Any = "analytic" if searched_on == "analytic" else PROPOSER
     problem = nm.MappingProblem(*case, evaluator=evaluator)
-    run = nm.search(problem, evaluations=SEARCHES[searched_on], seed=seed)
+    run = nm.search(problem, evaluations=evaluations, seed=seed)
     judge = nm.MappingProblem(*case, evaluator=JUDGE)
     vendor = nm.baselines(problem)["vendor_default"]
     seen = problem.evaluate_mappings([vendor])["latency_s"][0]
@@ -247,67 +245,77 @@ def growing(task: tuple[int, str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5, help="of the searches")
-    parser.add_argument("--jobs", type=int, default=2)
-    arguments = parser.parse_args()
-    os.environ.update({f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")})
-    with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
-
-        def done(what: str, work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
-            results = []
-            for i, result in enumerate(pool.imap(work, tasks, chunksize=1), 1):
-                print(f"{what} {i}/{len(tasks)}", file=sys.stderr, flush=True)
-                results.append(result)
-            return results
-
-        # The long ones first.
-        searched = done(
-            "searches", gains, list(itertools.product(SEARCHED, reversed(SEARCHES), range(arguments.seeds)))
-        )
-        rows = [r for part in done("comparisons", compare, list(itertools.product(CASES, REGIMES))) for r in part]
-        grown = done("dense layers", growing, list(itertools.product(range(64, 1025, 64), ("packed", "spread"))))
-    write_csv("comparison.csv", rows)
-    write_csv("searches.csv", searched)
-    write_csv("dense_layer.csv", grown)
-    text = "\n".join(
-        [
-            "# The analytic model against the packet-level simulator",
-            "",
-            "Made by `python experiments/e03_fidelity/run.py`.",
-            "",
-            "## Agreement",
-            "",
-            *table(agreement_rows(rows)),
-            "",
-            "## Gains that last",
-            "",
-            f"Medians of {arguments.seeds} seeds; gains are of latency over vendor_default.",
-            "",
-            *table(search_rows(searched)),
-            "",
-        ]
+    parser = parser_of(__doc__, __file__)
+    parser.add_argument("--seeds", type=above_zero, default=5, help="of the searches")
+    parser.add_argument("--jobs", type=above_zero, default=2, help="processes at a time")
+    parser.add_argument("--networks", nargs="+", choices=CASES, default=list(CASES), help="which of them")
+    parser.add_argument("--mappings", type=above_zero, default=48, help="varied mappings beside the baselines")
+    parser.add_argument(
+        "--evaluations",
+        nargs=2,
+        type=above_zero,
+        default=(20_000, 2_000),
+        metavar=("ANALYTIC", "PACKET"),
+        help="of the searches on the analytic model and on the simulator",
     )
-    (HERE / "table.md").write_text(text, encoding="utf-8")
-    print(text)
-    draw_agreement(rows)
-    draw_growth(grown)
+    parser.add_argument("--neurons", type=above_zero, default=1024, help="of the largest dense layer; 64 or more")
+    arguments = parser.parse_args()
+    searches = dict(zip(("analytic", "packet"), arguments.evaluations, strict=True))
+    of_searches = [
+        (name, model, searches[model], seed)
+        for name in SEARCHED
+        if name in arguments.networks
+        for model in ("packet", "analytic")  # the long ones first
+        for seed in range(arguments.seeds)
+    ]
+    of_mappings = list(itertools.product(arguments.networks, REGIMES, (arguments.mappings,)))
+    of_layers = list(itertools.product(range(64, arguments.neurons + 1, 64), ("packed", "spread")))
+    searched = list(in_processes(gains, of_searches, arguments.jobs))
+    rows = [row for part in in_processes(compare, of_mappings, arguments.jobs) for row in part]
+    grown = list(in_processes(growing, of_layers, arguments.jobs))
+
+    write_csv(arguments.out / "comparison.csv", rows)
+    write_csv(arguments.out / "searches.csv", searched)
+    write_csv(arguments.out / "dense_layer.csv", grown)
+    lines = [
+        "# The analytic model against the packet-level simulator",
+        "",
+        "Made by `python experiments/e03_fidelity/run.py`.",
+        "",
+        "## Agreement",
+        "",
+        table_of(agreement_rows(rows)),
+        "",
+        "## Gains that last",
+        "",
+        f"Medians of {arguments.seeds} seeds; gains are of latency over vendor_default.",
+        "",
+        table_of(search_rows(searched)),
+    ]
+    write_page(arguments.out / "table.md", lines)
+    save_figure(agreement_figure(rows), arguments.out, "agreement")
+    save_figure(growth_figure(grown), arguments.out, "dense_layer")
+
+
+def networks_in(rows: list[dict[str, Any]]) -> list[str]:
+    """Names of the networks, in the order of CASES."""
+    return [name for name in CASES if any(row["network"] == name for row in rows)]
 
 
 def agreement_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     out = []
-    for regime, name in itertools.product(REGIMES, CASES):
+    for regime, name in itertools.product(REGIMES, networks_in(rows)):
         of_case = [r for r in rows if r["network"] == name and r["regime"] == regime]
         binding = [r["bottleneck"] for r in of_case]
         shares = {b: binding.count(b) / len(binding) for b in sorted(set(binding), key=binding.count, reverse=True)}
         bound = ", ".join(f"{b} {100 * share:.0f} %" for b, share in shares.items())
-        out.append({"regime": regime, "network": name, "bound by": bound, **agreement(of_case)})
+        out.append({"regime": regime, "network": name, "bound by": bound, **written(agreement(of_case))})
     return out
 
 
 def search_rows(searched: list[dict[str, Any]]) -> list[dict[str, Any]]:
     out = []
-    for name, model in itertools.product(SEARCHED, SEARCHES):
+    for name, model in itertools.product(networks_in(searched), ("analytic", "packet")):
         of_case = [r for r in searched if r["network"] == name and r["searched on"] == model]
         median = {
             key: float(np.median([r[key] for r in of_case]))
@@ -324,7 +332,7 @@ def search_rows(searched: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "survives": percent(median["survives"]),
                 "gain of the front's best": percent(median["gain_of_best"]),
                 "energy gain": percent(median["energy_gain"]),
-                "hypervolume": median["hypervolume"],
+                "hypervolume": f"{median['hypervolume']:.3f}",
                 "seconds": f"{median['seconds']:.0f}",
             }
         )
@@ -335,35 +343,25 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    def cell(value: Any) -> str:
-        if isinstance(value, float):
-            return "all equal" if np.isnan(value) else f"{value:.3f}"
-        return str(value)
-
-    return [
-        "| " + " | ".join(rows[0]) + " |",
-        "|" + "---|" * len(rows[0]),
-        *("| " + " | ".join(map(cell, row.values())) + " |" for row in rows),
-    ]
+def written(row: dict[str, Any]) -> dict[str, str]:
+    """Cells of a table; no correlation where all values are equal."""
+    return {
+        key: str(value) if not isinstance(value, float) else "all equal" if np.isnan(value) else f"{value:.3f}"
+        for key, value in row.items()
+    }
 
 
-def write_csv(name: str, rows: list[dict[str, Any]]) -> None:
-    with open(HERE / name, "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def draw_agreement(rows: list[dict[str, Any]]) -> None:
-    figure, axes = plt.subplots(1, len(REGIMES), figsize=(3.2 * len(REGIMES), 3.2), layout="constrained")
+def agreement_figure(rows: list[dict[str, Any]]) -> Figure:
+    figure = Figure(figsize=(3.2 * len(REGIMES), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(REGIMES))
+    markers = dict(zip(CASES, "os^D", strict=True))
     for ax, regime in zip(axes, REGIMES, strict=True):
-        for name, marker in zip(CASES, "os^D", strict=True):
+        for name in networks_in(rows):
             of_case = [r for r in rows if r["network"] == name and r["regime"] == regime]
             ax.plot(
                 [1e6 * r["analytic_s"] for r in of_case],
                 [1e6 * r["packet_s"] for r in of_case],
-                marker,
+                markers[name],
                 ms=3,
                 alpha=0.6,
                 label=name,
@@ -373,11 +371,12 @@ def draw_agreement(rows: list[dict[str, Any]]) -> None:
         ax.plot((low, high), (low, high), "k-", lw=0.6, zorder=0)
     axes[0].set_ylabel("packet latency (µs)")
     axes[0].legend(frameon=False, fontsize=8)
-    save_figure(figure, HERE, "agreement")
+    return figure
 
 
-def draw_growth(grown: list[dict[str, Any]]) -> None:
-    figure, ax = plt.subplots(figsize=(4.2, 3.2), layout="constrained")
+def growth_figure(grown: list[dict[str, Any]]) -> Figure:
+    figure = Figure(figsize=(4.2, 3.2), layout="constrained")
+    ax = figure.subplots()
     for placement, colour in (("packed", "C0"), ("spread", "C1")):
         of_case = [r for r in grown if r["placement"] == placement]
         n = [r["neurons"] for r in of_case]
@@ -386,7 +385,7 @@ def draw_growth(grown: list[dict[str, Any]]) -> None:
             ax.plot(n, seconds, line, color=colour, ms=3, label=f"{placement}, {model}")
     ax.set(xlabel="neurons per layer", ylabel="timestep (µs)")
     ax.legend(frameon=False, fontsize=8)
-    save_figure(figure, HERE, "dense_layer")
+    return figure
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ has more inputs than a core of Loihi 2 can serve. Writes graphs.md beside this f
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import subprocess
@@ -21,7 +20,10 @@ import onnx
 
 import neuromap_moo as nm
 
-HERE = Path(__file__).resolve().parent
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from common import above_zero, parser_of, table, write_page
+
 GRAPHS = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 #: Width and height of the mesh in routers, cores per router, synapse words per core.
@@ -69,34 +71,53 @@ def one(name: str, evaluations: int) -> dict[str, object]:
     }
 
 
+HEAD = (
+    *("graph", "neurons", "synapses", "fewest cores", "words per core", "loaded in s", "baselines s", "search s", "GB"),
+    *("latency", "energy"),
+)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--evaluations", type=int, default=500)
-    parser.add_argument("--only", choices=sorted(SYSTEMS), help="one graph; prints its figures as JSON")
+    parser = parser_of(__doc__, __file__)
+    parser.add_argument("--evaluations", type=above_zero, default=500, help="of each search")
+    parser.add_argument("--graphs", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="which of them")
+    parser.add_argument("--only", choices=SYSTEMS, help="one graph in this process; prints its figures as JSON")
     arguments = parser.parse_args()
     if arguments.only:
         print(json.dumps(one(arguments.only, arguments.evaluations)))
         return
+    rows = []
+    for name in arguments.graphs:
+        command = [sys.executable, __file__, "--only", name, "--evaluations", str(arguments.evaluations)]
+        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        rows.append(row_of(name, found))
+        print(f"{name}: done", file=sys.stderr, flush=True)
     lines = [
         "# The graphs of the onnx package",
         "",
         f"Searches of {arguments.evaluations} evaluations, changes over vendor_default; made by",
         "`python experiments/e04_architectures/graphs.py`.",
         "",
-        "| graph | neurons | synapses | fewest cores | words per core | loaded in s | baselines s | search s | GB | "
-        "latency | energy |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        table(rows, HEAD),
     ]
-    for name in SYSTEMS:
-        command = [sys.executable, __file__, "--only", name, "--evaluations", str(arguments.evaluations)]
-        row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        lines.append(
-            f"| {name} | {row['neurons'] / 1e6:.2f} M | {row['synapses'] / 1e9:.2f} G | {row['cores']} of {row['of']} "
-            f"| {row['words']} | {row['load']:.1f} | {row['baselines']:.0f} | {row['search']:.0f} "
-            f"| {row['gigabytes']:.1f} | {100 * row['latency']:+.0f} % | {100 * row['energy']:+.0f} % |"
-        )
-        print(lines[-1], flush=True)
-    (HERE / "graphs.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    write_page(arguments.out / "graphs.md", lines)
+
+
+def row_of(name: str, found: dict[str, float]) -> list[str]:
+    """Cells of HEAD, from what `one` returns."""
+    return [
+        name,
+        f"{found['neurons'] / 1e6:.2f} M",
+        f"{found['synapses'] / 1e9:.2f} G",
+        f"{found['cores']} of {found['of']}",
+        f"{found['words']}",
+        f"{found['load']:.1f}",
+        f"{found['baselines']:.0f}",
+        f"{found['search']:.0f}",
+        f"{found['gigabytes']:.1f}",
+        f"{100 * found['latency']:+.0f} %",
+        f"{100 * found['energy']:+.0f} %",
+    ]
 
 
 if __name__ == "__main__":

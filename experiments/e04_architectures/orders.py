@@ -9,10 +9,10 @@ find with either order. Writes orders.md beside this file; takes about 10 minute
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +21,27 @@ import neuromap_moo as nm
 from neuromap_moo.problem.networks import build_network
 from neuromap_moo.results.benchmark.instances import experiment_parts
 
-HERE = Path(__file__).resolve().parent
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from common import above_zero, parser_of, table, write_page
+
 SLICES = (4, 16, 64)
 
 
-def networks() -> Iterator[tuple[str, nm.Network, nm.System]]:
+STRUCTURES, EXPERIMENTS = ("unstructured", "power_law", "block", "banded"), ("mlp_a", "mlp_b", "rnn_a")
+
+
+def networks(chosen: Container[str]) -> Iterator[tuple[str, nm.Network, nm.System]]:
+    """Name, network and system of each of the chosen; structured ones twice, in their order and in a random one."""
     sizes, system = [512, 1024, 1024, 256], nm.load_system("loihi2")
     rng = np.random.default_rng(0)
-    for structure in ("unstructured", "power_law", "block", "banded"):
+    for structure in (structure for structure in STRUCTURES if structure in chosen):
         network = nm.sparse_mlp(sizes, 0.05, structure=structure)
         yield structure, network, system
         if structure in ("block", "banded"):
             mixed = {layer.name: rng.permutation(layer.size) for layer in network.layers}
             yield f"{structure}, neurons in random order", nm.with_orders(network, mixed), system
-    for name in ("mlp_a", "mlp_b", "rnn_a"):
+    for name in (name for name in EXPERIMENTS if name in chosen):
         config, system = experiment_parts(name)
         yield name, build_network(config), system
 
@@ -59,11 +66,34 @@ def ends(network: nm.Network, system: nm.System, evaluations: int, seeds: int) -
     return latency, energy
 
 
+def row_of(name: str, network: nm.Network, system: nm.System, evaluations: int, seeds: int) -> list[str]:
+    """Cells of the table: changes by the new order, and the seconds that it takes to find."""
+    start = time.perf_counter()
+    ordered = nm.with_shared_sources(network, system)
+    seconds = time.perf_counter() - start
+    changed = sum(a.order is not b.order for a, b in zip(network.layers, ordered.layers, strict=True))
+    changes = [messages(ordered, k) / messages(network, k) - 1 for k in SLICES]
+    if changed:
+        pairs = [ends(n, system, evaluations, seeds) for n in (network, ordered)]
+        changes += [after / before - 1 for before, after in zip(*pairs, strict=True)]
+    else:
+        changes += [0.0, 0.0]
+    in_percent = [f"{100 * change:+.1f} %" for change in changes]
+    return [name, f"{changed} of {len(network.layers) - 1}", *in_percent, f"{seconds:.1f}"]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--evaluations", type=int, default=5000)
+    parser = parser_of(__doc__, __file__)
+    parser.add_argument("--seeds", type=above_zero, default=3, help="searches with each order")
+    parser.add_argument("--evaluations", type=above_zero, default=5000, help="of each search")
+    known = [*STRUCTURES, *EXPERIMENTS]
+    parser.add_argument("--networks", nargs="+", choices=known, default=known, help="which of them")
     arguments = parser.parse_args()
+    rows = []
+    for name, network, system in networks(arguments.networks):
+        rows.append(row_of(name, network, system, arguments.evaluations, arguments.seeds))
+        print(f"{name}: done", file=sys.stderr, flush=True)
+    head = ["network", "layers in a new order", *(f"messages at {k} slices" for k in SLICES)]
     lines = [
         "# Neurons with common sources side by side",
         "",
@@ -71,26 +101,9 @@ def main() -> None:
         f"{arguments.seeds} seeds; made by",
         "`python experiments/e04_architectures/orders.py`.",
         "",
-        "| network | layers in a new order | "
-        + " | ".join(f"messages at {k} slices" for k in SLICES)
-        + " | least latency | least energy | s |",
-        "|---" * (len(SLICES) + 5) + "|",
+        table(rows, [*head, "least latency", "least energy", "s"]),
     ]
-    for name, network, system in networks():
-        start = time.perf_counter()
-        ordered = nm.with_shared_sources(network, system)
-        seconds = time.perf_counter() - start
-        changed = sum(a.order is not b.order for a, b in zip(network.layers, ordered.layers, strict=True))
-        figures = [messages(ordered, k) / messages(network, k) - 1 for k in SLICES]
-        if changed:
-            pairs = [ends(n, system, arguments.evaluations, arguments.seeds) for n in (network, ordered)]
-            figures += [after / before - 1 for before, after in zip(*pairs, strict=True)]
-        else:
-            figures += [0.0, 0.0]
-        cells = " | ".join(f"{100 * x:+.1f} %" for x in figures)
-        lines.append(f"| {name} | {changed} of {len(network.layers) - 1} | {cells} | {seconds:.1f} |")
-        print(lines[-1], flush=True)
-    (HERE / "orders.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    write_page(arguments.out / "orders.md", lines)
 
 
 if __name__ == "__main__":
