@@ -5,7 +5,7 @@
 Each build runs its own benchmarks/evaluation.py and benchmarks/moves.py, so its modules may have other names; what is
 compared are the columns of times that both print. Starts are commands of the command line, given as multiples of a
 bare import of numpy, numba and pymoo by the same interpreter. All times are the processor's, the builds take turns, and
-the least of the repeats counts: another process on the machine does less harm that way. Takes 2 minutes a repeat.
+the least of the repeats counts: another process on the machine does less harm that way. A repeat takes about a minute.
 """
 
 from __future__ import annotations
