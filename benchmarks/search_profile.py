@@ -114,7 +114,7 @@ def main() -> None:
     idle = of_stock_pymoo(n_evaluations)
     each = 1e6 * idle / n_evaluations
     print(f"stock pymoo on a problem that costs nothing: {idle:.2f} s, {each:.1f} us/evaluation\n")
-    cells = [f"{s / total:.0%} ({1e6 * s / n_evaluations:.0f} us)" for s in spent.values()]
+    cells = [f"{100 * s / total:.0f} % ({1e6 * s / n_evaluations:.0f} us)" for s in spent.values()]
     print(f"| {' | '.join([f'{date.today():%Y-%m}', f'{total:.1f} s', *cells, f'{each:.0f} us'])} |")
 
 

@@ -260,6 +260,8 @@ def main() -> None:
     )
     parser.add_argument("--neurons", type=above_zero, default=1024, help="of the largest dense layer; 64 or more")
     arguments = parser.parse_args()
+    if not set(SEARCHED) & set(arguments.networks):
+        parser.error(f"argument --networks: expected one of {', '.join(SEARCHED)} among them")
     searches = dict(zip(("analytic", "packet"), arguments.evaluations, strict=True))
     of_searches = [
         (name, model, searches[model], seed)

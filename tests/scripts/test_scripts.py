@@ -237,11 +237,11 @@ def test_ablation_takes_every_ingredient_out(run, tmp_path):
 
 @pytest.mark.slow
 def test_fidelity(run, tmp_path):
-    small = "--seeds 1 --jobs 1 --networks mlp_a --mappings 3 --evaluations 200 60 --neurons 64 --out found"
+    small = "--seeds 1 --jobs 1 --networks mlp_a --mappings 3 --evaluations 100 30 --neurons 64 --out found"
     run("experiments/e03_fidelity/run.py", small)
     rows = tables_in((tmp_path / "found" / "table.md").read_text())
     assert [row[:2] for row in rows[:4]] == [[r, "mlp_a"] for r in ("compute", "traffic", "preset", "barrier")]
-    assert [row[:3] for row in rows[4:]] == [["mlp_a", "analytic", "200"], ["mlp_a", "packet", "60"]]
+    assert [row[:3] for row in rows[4:]] == [["mlp_a", "analytic", "100"], ["mlp_a", "packet", "30"]]
     assert len(columns_of(tmp_path / "found" / "dense_layer.csv")) == 2
     assert {p.name for p in tmp_path.glob("found/*.png")} == {"agreement.png", "dense_layer.png"}
 
@@ -292,7 +292,7 @@ def test_budget(run, tmp_path):
 
 @pytest.mark.slow
 def test_throughput(run, tmp_path):
-    small = "--delay-s 0.05 --evaluations 12 --out found"
+    small = "--delay-s 0.7 --evaluations 12 --out found"
     run("experiments/e05_budget/throughput.py", small)
     rows = tables_in((tmp_path / "found" / "throughput.md").read_text())
     assert len(rows) == 4
