@@ -13,23 +13,6 @@ from hypothesis import settings
 import neuromap_moo as nm
 from neuromap_moo.partition.fixed import partitioner_for
 
-#: Costs that count nothing, to be overridden one by one.
-FREE = {
-    "t_dendop_s": 0.0,
-    "t_synop_s": 0.0,
-    "t_synmem_s": 0.0,
-    "message_bits": 1.0,
-    "bandwidth_bit_per_s": 1e30,
-    "t_barrier_s": 0.0,
-    "e_dendop_j": 0.0,
-    "e_synop_j": 0.0,
-    "e_synmem_j": 0.0,
-    "e_message_j": 0.0,
-    "e_link_j": 0.0,
-    "p_chip_w": 0.0,
-    "p_core_w": 0.0,
-}
-
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40, database=None)
 settings.load_profile("repeatable")
 

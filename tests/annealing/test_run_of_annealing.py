@@ -10,6 +10,7 @@ import cloudpickle
 import networkx as nx
 import numpy as np
 import pytest
+from helpers import NUMERIC, busy_graph, gapped_network, three_layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymoo.core.termination import NoTermination
@@ -25,18 +26,16 @@ from neuromap_moo.evolution.generation import non_dominated_rows
 from neuromap_moo.evolution.memetic import END_PART, END_SHARE, MOST_RUNS, SHORTEST, LocalSearch
 from neuromap_moo.evolution.multi_weight import FIRST_MOVES, SNAPSHOTS, TIE_BREAK
 from neuromap_moo.heuristics.rules import slowest_slice_s
-from neuromap_moo.models.metrics import COLUMNS, minimised
+from neuromap_moo.models.metrics import minimised
 
 seeds = st.integers(0, 2**32 - 1)
-
-NUMERIC = [name for name, unit in COLUMNS.items() if unit is not None]
 
 SYSTEM = {"chips_x": 2, "synapse_words": 70, "masked_cores": [5], "t_barrier_s": 1e-9, "e_link_j": 1e-9}
 
 
 @pytest.fixture(scope="module")
 def network():
-    return nm.sparse_mlp([20, 30, 16], 0.5, seed=3)
+    return three_layers()
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +53,9 @@ def problem(network, system):
 
 @pytest.fixture(scope="module")
 def gapped():
-    """A layer that fits in 2 and in 5 slices but not in 3 or 4: neurons 2 and 3 of six are the heavy ones."""
-    matrix = np.tile([0, 0, 1, 1, 0, 0], (8, 1))
-    layers = (nm.Layer("a", 8, "input", np.ones(8)), nm.Layer("b", 6, "lif", np.zeros(6)))
-    network = nm.Network("gapped", layers, (nm.Projection("a", "b", nm.Sparse.from_matrix(matrix), 30),))
-    made = nm.MappingProblem(network, nm.mesh_system(5, 2, synapse_words=8))
+    made = nm.MappingProblem(gapped_network(), nm.mesh_system(5, 2, synapse_words=8))
     assert np.flatnonzero(made.encoding.fits[1]).tolist() == [2, 5, 6]
     return made
-
-
-def core_graph(n, edges):
-    G = nx.DiGraph()
-    G.add_nodes_from(range(n), dendops=1.0)
-    G.add_weighted_edges_from(edges, weight="messages")
-    return nm.CoreGraph.from_networkx(G)
 
 
 def values(problem, X):
@@ -153,7 +141,7 @@ def test_temperatures_follow_from_the_mean_change_of_cost():
     # Exchanges of two slices on two routers leave the cost of one message as it is, a free place on the same router
     # makes it nothing: 32 drawn changes of 0 or 1, of which heat takes its share.
     rng = np.random.default_rng(0)
-    graph = core_graph(2, [(0, 1, 1.0)])
+    graph = busy_graph(2, [(0, 1, 1.0)])
     two = nm.MappingProblem(graph, nm.mesh_system(2, 1, 2), ("message_hops",))
     run = start_run(two, Scalarisation((5.0,)), two.encoding.random(1, rng)[0], 100, 0.2, rng)
     assert run.first_temperature * 32 == pytest.approx(round(run.first_temperature * 32))
@@ -168,7 +156,7 @@ def test_temperatures_follow_from_the_mean_change_of_cost():
 
 
 def test_a_fixed_partition_stays():
-    graph = core_graph(4, [(0, 1, 1.0), (2, 3, 2.0), (3, 1, 4.0)])
+    graph = busy_graph(4, [(0, 1, 1.0), (2, 3, 2.0), (3, 1, 4.0)])
     fixed = nm.MappingProblem(graph, nm.mesh_system(3, 3))
     rng = np.random.default_rng(0)
     run = start_run(fixed, Scalarisation((1.0, 1.0)), fixed.encoding.random(1, rng)[0], 5000, 0.2, rng)
@@ -523,10 +511,10 @@ def test_mappings_that_a_run_meets_are_evaluated_when_it_is_no_longer_hot(proble
 
 
 ODD = {
-    "one core, one slice": lambda: (core_graph(1, [(0, 0, 1.0)]), nm.mesh_system(1, 1)),
-    "one slice, many cores": lambda: (core_graph(1, []), nm.mesh_system(4, 4)),
-    "one router": lambda: (core_graph(3, [(0, 1, 2.0)]), nm.mesh_system(1, 1, 4)),
-    "all cores used": lambda: (core_graph(4, [(0, 1, 2.0), (2, 3, 1.0)]), nm.mesh_system(2, 2)),
+    "one core, one slice": lambda: (busy_graph(1, [(0, 0, 1.0)]), nm.mesh_system(1, 1)),
+    "one slice, many cores": lambda: (busy_graph(1, []), nm.mesh_system(4, 4)),
+    "one router": lambda: (busy_graph(3, [(0, 1, 2.0)]), nm.mesh_system(1, 1, 4)),
+    "all cores used": lambda: (busy_graph(4, [(0, 1, 2.0), (2, 3, 1.0)]), nm.mesh_system(2, 2)),
     "no messages": lambda: (
         nm.Network("silent", tuple(nm.Layer(c, 5, "lif", np.zeros(5)) for c in "ab"), ()),
         nm.mesh_system(2, 2),
@@ -591,7 +579,7 @@ def random_graph(seed):
     """Return a core graph of six slices."""
     rng = np.random.default_rng(seed)
     graph = nx.gnp_random_graph(6, 0.5, seed=seed, directed=True)
-    return core_graph(6, [(a, b, float(rng.lognormal(0, 1)) * 1000) for a, b in graph.edges])
+    return busy_graph(6, [(a, b, float(rng.lognormal(0, 1)) * 1000) for a, b in graph.edges])
 
 
 @pytest.mark.parametrize("objective", ["energy_j", "message_hops", "peak_link_messages", "t_link_s"])

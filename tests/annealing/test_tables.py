@@ -7,7 +7,7 @@ import itertools
 import networkx as nx
 import numpy as np
 import pytest
-from conftest import FREE
+from helpers import FREE, NUMERIC, busy_graph
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -18,21 +18,12 @@ from neuromap_moo.annealing.space import AnnealingCache, Scalarisation
 from neuromap_moo.annealing.tables import COST, LINEAR, MESH_S, PEAK
 from neuromap_moo.mapping.mapping import stack
 from neuromap_moo.models.analytic import AnalyticEvaluator, link_loads
-from neuromap_moo.models.metrics import COLUMNS, MAXIMISED
+from neuromap_moo.models.metrics import MAXIMISED
 from neuromap_moo.oracles.analytic import reference_metrics
 from neuromap_moo.partition.fixed import partitioner_for
 
 seeds = st.integers(0, 2**32 - 1)
-
-NUMERIC = [name for name, unit in COLUMNS.items() if unit is not None]
 HOT, COLD = 1e300, 1e-300  # everything is accepted; nothing that costs more
-
-
-def core_graph(n, edges):
-    G = nx.DiGraph()
-    G.add_nodes_from(range(n), dendops=1.0)
-    G.add_weighted_edges_from(edges, weight="messages")
-    return nm.CoreGraph.from_networkx(G)
 
 
 def random_core_graph(rng, n):
@@ -255,7 +246,11 @@ FOUR = ("latency_s", "message_hops", "peak_link_messages", "energy_j")
 def by_hand(n, edges, cores):
     system = nm.mesh_system(3, 1, **BY_HAND)
     return Walker(
-        core_graph(n, edges), system, nm.Mapping((1,) * n, cores), FOUR, Scalarisation((1.0, 10.0, 100.0, 1000.0))
+        busy_graph(n, edges),
+        system,
+        nm.Mapping((1,) * n, cores),
+        FOUR,
+        Scalarisation((1.0, 10.0, 100.0, 1000.0)),
     )
 
 
@@ -295,7 +290,7 @@ def test_chips_in_use_are_counted_as_slices_come_and_go():
     system = nm.mesh_system(2, 1, chips_x=2, **costs)
     objectives = ("latency_s", "chips_used", "inter_chip_messages", "t_barrier_s")
     w = Walker(
-        core_graph(2, [(0, 1, 5.0)]),
+        busy_graph(2, [(0, 1, 5.0)]),
         system,
         nm.Mapping((1, 1), (0, 1)),
         objectives,
@@ -425,7 +420,7 @@ def another_cut(w, rng):
 @pytest.fixture
 def small():
     """Three slices on a 2 x 2 mesh, where every move changes the cost: no runs of slices move, and all is near."""
-    graph = core_graph(3, [(0, 1, 3.0), (1, 2, 5.0), (2, 0, 2.0)])
+    graph = busy_graph(3, [(0, 1, 3.0), (1, 2, 5.0), (2, 0, 2.0)])
     costs = FREE | {"e_link_j": {"mesh_x": 1.0, "mesh_y": 1.7}}
     return Walker(
         graph, nm.mesh_system(2, 2, **costs), nm.Mapping((1, 1, 1), (0, 1, 2)), ("energy_j",), Scalarisation((1.0,))
@@ -526,7 +521,7 @@ def test_a_soft_walk_goes_down_in_the_norm_over_links_and_knows_its_cost_exactly
 
 def test_a_soft_walk_without_messages_is_like_any_other():
     w = Walker(
-        core_graph(5, []),
+        busy_graph(5, []),
         nm.mesh_system(3, 2),
         nm.Mapping((1,) * 5, range(5)),
         ("latency_s",),
@@ -644,7 +639,7 @@ def test_runs_of_slices_exchange_their_places_or_rotate_them_and_go_back_where_t
 
 def test_a_run_that_meets_a_place_it_may_not_take_goes_back():
     n = 8
-    graph = core_graph(n, [(i, (i + 1) % n, 1.0 + i) for i in range(n)])
+    graph = busy_graph(n, [(i, (i + 1) % n, 1.0 + i) for i in range(n)])
     unchanged = 0
     for seed in block_seeds(30):
         w = Walker(graph, nm.mesh_system(4, 2), nm.Mapping((1,) * n, range(n)), ("latency_s",), Scalarisation((1e6,)))
@@ -659,7 +654,7 @@ def test_a_run_that_meets_a_place_it_may_not_take_goes_back():
 
 
 def test_moves_within_a_router_cost_nothing():
-    graph = core_graph(4, [(0, 1, 3.0), (1, 2, 5.0), (3, 0, 2.0)])
+    graph = busy_graph(4, [(0, 1, 3.0), (1, 2, 5.0), (3, 0, 2.0)])
     w = Walker(
         graph,
         nm.mesh_system(2, 1, 4),
@@ -693,7 +688,7 @@ ODD = {
 def test_walks_on_odd_cases_end_and_keep_their_state(odd):
     n, edges, shape = ODD[odd]
     rng = np.random.default_rng(7)
-    w = Walker(core_graph(n, edges), nm.mesh_system(*shape), nm.Mapping((1,) * n, range(n)), NUMERIC, rng=rng)
+    w = Walker(busy_graph(n, edges), nm.mesh_system(*shape), nm.Mapping((1,) * n, range(n)), NUMERIC, rng=rng)
     for temperature in (HOT, 1.0, COLD):
         start = w.state.sums[COST]
         made, _, best = w.walk(rng, 3000, temperature)

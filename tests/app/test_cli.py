@@ -11,16 +11,14 @@ import sys
 import time
 import warnings
 from dataclasses import asdict
-from pathlib import Path
 
 import h5py
 import numpy as np
 import onnx
 import pytest
 import yaml
+from helpers import ROOT, SMALL, call, cuba, dense, write_net
 from hydra import compose, initialize_config_dir
-from test_readers import dense, write_net
-from test_simulator import cuba
 
 import neuromap_moo as nm
 from neuromap_moo.app import tasks
@@ -29,34 +27,10 @@ from neuromap_moo.app.settings import build_system
 from neuromap_moo.evolution.algorithms import ALGORITHMS
 from neuromap_moo.files import config_folder
 from neuromap_moo.lava.placement import read_placement
-from neuromap_moo.results import plotting
 from neuromap_moo.results.front import load_table
 from neuromap_moo.system.composition import presets
 
-ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
-SMALL = ["network.sizes=[64,96,64]", "network.density=0.3", "name=small"]
-
-
-def undrawn(figure, folder, name):
-    """What stands for a file of a figure: drawing takes more time than all else in a small run."""
-    assert figure.axes
-    for ending in ("pdf", "png"):
-        (folder / f"{name}.{ending}").write_bytes(b"")
-
-
-def call(monkeypatch, capsys, *arguments, draw=False):
-    """Run the command line in this process; return exit code, standard output, standard error."""
-    monkeypatch.setattr(sys, "argv", ["neuromap_moo", *arguments])
-    if not draw:
-        monkeypatch.setattr(plotting, "save_figure", undrawn)
-    code = 0
-    try:
-        main()
-    except SystemExit as ended:
-        code = ended.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 #: The program, with checkpoints so often that a short run has many, and nothing drawn.

@@ -16,6 +16,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
+from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +32,6 @@ from neuromap_moo.models.evaluator import MeasuringEvaluator
 from neuromap_moo.models.packet import PacketEvaluator
 from neuromap_moo.system.system import save_system
 
-ROOT = Path(__file__).resolve().parents[2]
 PYTHON = shlex.quote(sys.executable)
 VIRTUAL = f"{PYTHON} -m neuromap_moo.workers.virtual_board"
 

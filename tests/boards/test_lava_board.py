@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import BROKEN_PROCESS, ROOT, commands_with, needs_lava
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_lava import BROKEN_PROCESS, commands_with, needs_lava
 
 import neuromap_moo as nm
 from neuromap_moo.boards import lava_board
@@ -81,7 +81,6 @@ def simulated(network, steps, seed=0):
 
 
 WORKER = (sys.executable, "-m", "neuromap_moo.workers.lava_board")
-ROOT = Path(nm.__file__).parents[1]
 
 
 def tried(folder, *options):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers import cuba, dense, inputs, kind, sdnn, write_net
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import correlate
-from test_readers import dense, inputs, kind, write_net
 
 import neuromap_moo as nm
 from neuromap_moo.fixed_point.simulator import (
@@ -135,14 +135,6 @@ def test_weights_as_synapses_hold_them():
 
 
 # ------------------------------------------------------------------------------------------------ activity of .net
-
-
-def cuba(vth=1, i_decay=4096, v_decay=0):
-    return {"neuron/type": "CUBA", "neuron/vThMant": vth, "neuron/iDecay": i_decay, "neuron/vDecay": v_decay}
-
-
-def sdnn(vth=6, **more):
-    return {"neuron/type": "SDNN", "neuron/vThMant": vth, **{f"neuron/{key}": value for key, value in more.items()}}
 
 
 def test_activity_of_a_spiking_network_by_hand(tmp_path):

@@ -1,15 +1,11 @@
 """Graphs of Lava processes; what needs lava-nc runs on Python 3.10 alone."""
 
-import importlib.util
 import os
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
-from test_readers import dense, kind, write_net
-from test_simulator import cuba, sdnn
+from helpers import BROKEN_PROCESS, commands_with, cuba, dense, kind, needs_lava, sdnn, write_net
 
 import neuromap_moo as nm
 from neuromap_moo.fixed_point.simulator import simulate
@@ -17,8 +13,6 @@ from neuromap_moo.lava import runner
 from neuromap_moo.lava.reader import describe, sent_by_lava
 from neuromap_moo.readers.netx import walk
 from neuromap_moo.readers.netx_activity import _model
-
-needs_lava = pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="lava-nc is not installed")
 
 IMPORTS = """
 import numpy as np
@@ -93,46 +87,6 @@ SIGMA_DELTA_NET = """
     last.a_out.connect(out.a_in)
     return out
 """
-
-
-#: A process in which Lava hangs: its model raises.
-BROKEN_PROCESS = """
-from lava.magma.core.decorator import implements, requires
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import InPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-
-
-class Broken(AbstractProcess):
-    def __init__(self, shape):
-        super().__init__(shape=shape)
-        self.a_in = InPort(shape=shape)
-
-
-@implements(proc=Broken, protocol=LoihiProtocol)
-@requires(CPU)
-class PyBroken(PyLoihiProcessModel):
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, int)
-
-    def run_spk(self):
-        self.a_in.recv()
-        raise RuntimeError("broken on purpose")
-"""
-
-
-def commands_with(word):
-    """Process ids and their command lines, where a word is in them."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            command = path.read_bytes().decode(errors="replace").split("\0")
-            if any(word in argument for argument in command):
-                found[int(path.parent.name)] = command
-    return found
 
 
 def fed(described, steps):

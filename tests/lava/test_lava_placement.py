@@ -1,15 +1,13 @@
 """Placements in Lava's own Mapper, with builders that stand in for those of the closed extension."""
 
-import importlib.util
 import json
 import re
 
 import numpy as np
 import pytest
+from helpers import needs_lava
 
 from neuromap_moo.lava.placement import PlacementError, placed, read_placement
-
-needs_lava = pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="lava-nc is not installed")
 
 
 def executable(cores, rng, repeats=3):

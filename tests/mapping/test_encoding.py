@@ -7,6 +7,7 @@ import itertools
 import networkx as nx
 import numpy as np
 import pytest
+from helpers import gapped_network, three_layers
 from hypothesis import given
 from hypothesis import strategies as st
 from pymoo.algorithms.moo.nsga2 import NSGA2
@@ -40,22 +41,15 @@ CROSSES = (cross_layers, cross_blocks)
 @pytest.fixture(scope="module")
 def problem():
     """Three layers on 12 cores, one masked, where memory sets a minimum above 1 core."""
-    network = nm.sparse_mlp([20, 30, 16], 0.5, seed=3)
     system = nm.mesh_system(3, 2, 2, synapse_words=70, masked_cores=[5])
-    made = nm.MappingProblem(network, system)
+    made = nm.MappingProblem(three_layers(), system)
     assert made.encoding.minimum.tolist() == [1, 2, 2]
     return made
 
 
 @pytest.fixture(scope="module")
 def gapped():
-    """A layer that fits in 2 and in 5 slices but not in 3 or 4: neurons 2 and 3 of six are the heavy ones."""
-    rows, columns = np.nonzero(np.tile([0, 0, 1, 1, 0, 0], (8, 1)))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows))])
-    layers = (nm.Layer("a", 8, "input", np.ones(8)), nm.Layer("b", 6, "lif", np.zeros(6)))
-    network = nm.Network("gapped", layers, (nm.Projection("a", "b", nm.Sparse(8, 6, indptr, columns), 30),))
-    # one synapse: ceil((42 + 16) / 64) = 1 word, two of the same source: ceil((84 + 16) / 64) = 2 words; 8 sources
-    made = nm.MappingProblem(network, nm.mesh_system(4, 2, synapse_words=8))
+    made = nm.MappingProblem(gapped_network(), nm.mesh_system(4, 2, synapse_words=8))
     assert made.encoding.fits[1].tolist() == [False, False, True, False, False, True, True, False, False]
     return made
 

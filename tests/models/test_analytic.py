@@ -4,7 +4,7 @@ from dataclasses import replace
 import networkx as nx
 import numpy as np
 import pytest
-from conftest import FREE
+from helpers import FREE, core_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,17 +30,6 @@ def evaluate(network, system, *mappings):
 def one(network, system, mapping):
     """Return the metrics of one mapping as plain numbers."""
     return {key: column[0].item() for key, column in evaluate(network, system, mapping).items()}
-
-
-def core_graph(edges, loads=()):
-    """Return a core graph of edges (source, target, messages) and loads {node: {dendops, ...}}, nodes sorted."""
-    G = nx.DiGraph()
-    G.add_nodes_from(sorted({*(end for edge in edges for end in edge[:2]), *loads}))
-    for node, attributes in dict(loads).items():
-        G.add_node(node, **attributes)
-    for a, b, messages in edges:
-        G.add_edge(a, b, messages=messages)
-    return nm.CoreGraph.from_networkx(G)
 
 
 def ones(*cores):

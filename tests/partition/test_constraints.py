@@ -9,9 +9,9 @@ import networkx as nx
 import numpy as np
 import pytest
 import yaml
+from helpers import SMALL, call, gapped_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import SMALL, call
 
 import neuromap_moo as nm
 from neuromap_moo.annealing.run import advance, start_run
@@ -460,12 +460,7 @@ def test_contradictions_and_wrong_input_are_refused(name):
 
 
 def test_counts_between_which_nothing_fits_are_refused():
-    # the layer fits in 2 and in 5 slices but not in 3 or 4
-    rows, columns = np.nonzero(np.tile([0, 0, 1, 1, 0, 0], (8, 1)))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows))])
-    layers = (nm.Layer("a", 8, "input", np.ones(8)), nm.Layer("b", 6, "lif", np.zeros(6)))
-    gapped = nm.Network("gapped", layers, (nm.Projection("a", "b", nm.Sparse(8, 6, indptr, columns), 30),))
-    some = nm.mesh_system(4, 2, synapse_words=8)
+    gapped, some = gapped_network(), nm.mesh_system(4, 2, synapse_words=8)
     with pytest.raises(
         nm.InputError, match=r"between 3 cores \(min_cores\) and 4 \(max_cores\) no number of slices fits"
     ):

@@ -3,7 +3,7 @@
 import nir
 import numpy as np
 import pytest
-from test_nir import chain, conv, ends, flatten, pool
+from helpers import nir_chain, nir_conv, nir_ends, nir_flatten, nir_pool
 
 import neuromap_moo as nm
 
@@ -77,10 +77,10 @@ def measured(tmp_path, nodes, edges, spikes, **keys):
 def test_fixed_point_fires_as_floating_point_does(tmp_path, kind, dt):
     rng = np.random.default_rng(0)
     first, second = (populations(rng, n, dt)[kind] for n in (30, 20))
-    nodes = ends(12, 20) | {"w": affine(12, 30, rng), "a": first, "s": nir.Scale(scale=np.full(30, 0.5))}
+    nodes = nir_ends(12, 20) | {"w": affine(12, 30, rng), "a": first, "s": nir.Scale(scale=np.full(30, 0.5))}
     nodes |= {"v": affine(30, 20, rng, -0.2, 0.4), "b": second}
     spikes = rng.random((400, 12)) < 0.3
-    _, found = measured(tmp_path, nodes, chain("input", "w", "a", "s", "v", "b", "output"), spikes, dt=dt)
+    _, found = measured(tmp_path, nodes, nir_chain("input", "w", "a", "s", "v", "b", "output"), spikes, dt=dt)
     expected = euler(nodes, ["w", "a", "s", "v", "b"], spikes.astype(float), dt)
     for name in ("a", "b"):
         assert 0.01 < expected[name].mean() < 0.9
@@ -90,24 +90,32 @@ def test_fixed_point_fires_as_floating_point_does(tmp_path, kind, dt):
 
 def test_pools_and_maps_by_hand(tmp_path):
     """A pool sums four spikes, or takes their mean; behind it a neuron adds up and fires at three."""
-    one = conv(1, 1, (1, 1), (1, 1), bias=np.zeros(1))
+    one = nir_conv(1, 1, (1, 1), (1, 1), bias=np.zeros(1))
     one.weight[:] = 1.0
     for kind, threshold in ((nir.SumPool2d, 2.5), (nir.AvgPool2d, 2.5 / 4)):
         shape = np.full((1, 1, 1), threshold)
         fires = nir.IF(r=np.ones((1, 1, 1)), v_threshold=shape, v_reset=0 * shape)
-        nodes = ends((1, 2, 2), 1) | {"p": pool(2, 2, kind=kind), "c": one, "n": fires, "f": flatten(1, 1, 1)}
+        nodes = nir_ends((1, 2, 2), 1) | {
+            "p": nir_pool(2, 2, kind=kind),
+            "c": one,
+            "n": fires,
+            "f": nir_flatten(1, 1, 1),
+        }
         spikes = np.zeros((6, 1, 2, 2))
         spikes[0, 0, 0], spikes[2] = 1, 1  # two of four, then all
-        _, found = measured(tmp_path, nodes, chain("input", "p", "c", "n", "f", "output"), spikes)
+        _, found = measured(tmp_path, nodes, nir_chain("input", "p", "c", "n", "f", "output"), spikes)
         assert found.by_layer["p"].tolist() == [2 / 6]
         assert found.by_layer["n"].tolist() == [1 / 6]  # at 2 + 4
 
 
 def test_what_follows_neurons_without_a_threshold_is_not_shown(tmp_path):
     ones = np.ones(3)
-    nodes = ends(2, 3) | {"w": affine(2, 3, np.random.default_rng(0)), "a": nir.LI(tau=ones, r=ones, v_leak=0 * ones)}
+    nodes = nir_ends(2, 3) | {
+        "w": affine(2, 3, np.random.default_rng(0)),
+        "a": nir.LI(tau=ones, r=ones, v_leak=0 * ones),
+    }
     nodes |= {"v": nir.Linear(weight=np.eye(3)), "b": nir.IF(r=ones, v_threshold=ones, v_reset=0 * ones)}
-    path, found = measured(tmp_path, nodes, chain("input", "w", "a", "v", "b", "output"), np.ones((5, 2)))
+    path, found = measured(tmp_path, nodes, nir_chain("input", "w", "a", "v", "b", "output"), np.ones((5, 2)))
     assert found.not_shown == ("a", "b")
     assert found.by_layer["b"].tolist() == [1, 1, 1]
     nm.save_activity(found, tmp_path / "activity.npz")
@@ -117,14 +125,14 @@ def test_what_follows_neurons_without_a_threshold_is_not_shown(tmp_path):
 def test_what_cannot_be_simulated_is_refused(tmp_path):
     ones = np.ones(2)
     reset = nir.LIF(tau=ones, r=ones, v_leak=ones, v_threshold=ones, v_reset=-ones)
-    nodes = ends(2, 2) | {"w": nir.Linear(weight=np.eye(2)), "a": reset}
+    nodes = nir_ends(2, 2) | {"w": nir.Linear(weight=np.eye(2)), "a": reset}
     with pytest.raises(nm.InputError, match=r"node 'a' \(LIF\), v_reset: expected 0"):
-        measured(tmp_path, nodes, chain("input", "w", "a", "output"), np.ones((5, 2)))
+        measured(tmp_path, nodes, nir_chain("input", "w", "a", "output"), np.ones((5, 2)))
     nodes["a"] = nir.LIF(tau=ones, r=ones, v_leak=ones, v_threshold=ones, v_reset=0 * ones)
     with pytest.raises(nm.InputError, match=r"node 'a' \(LIF\): expected time constants of at least dt = 3"):
-        measured(tmp_path, nodes, chain("input", "w", "a", "output"), np.ones((5, 2)), dt=3.0)
+        measured(tmp_path, nodes, nir_chain("input", "w", "a", "output"), np.ones((5, 2)), dt=3.0)
     with pytest.raises(nm.InputError, match=r"samples: expected an array \(n, timesteps, 2\) or \(n, 2\)"):
-        measured(tmp_path, nodes, chain("input", "w", "a", "output"), np.ones((5, 3)))
+        measured(tmp_path, nodes, nir_chain("input", "w", "a", "output"), np.ones((5, 3)))
 
 
 def test_public_networks_fire(networks_folder):

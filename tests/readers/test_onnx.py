@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from helpers import OPSET, model_of, node, weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -16,27 +17,6 @@ import neuromap_moo as nm
 from neuromap_moo.network.activity import ActivitySpec
 from neuromap_moo.oracles import analytic
 from neuromap_moo.readers.onnx.reader import read_onnx, walk
-
-OPSET = 17
-
-
-def model_of(nodes, shapes, outputs=("y",), opset=OPSET, **constants):
-    """Build a model; `shapes` are those of the inputs, `constants` the initializers."""
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
-    made = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
-    graph = helper.make_graph(nodes, "test", inputs, ends, made)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-
-
-def node(op, inputs, output="y", **attributes):
-    outputs = output.split()
-    return helper.make_node(op, inputs.split(), outputs, name=f"{op.lower()}_{outputs[0]}", **attributes)
-
-
-def weights(*shape, seed=0):
-    """Weights of which no sum cancels: all positive."""
-    return np.random.default_rng(seed).uniform(0.5, 1.5, shape).astype(np.float32)
 
 
 def network_of(model, **more):

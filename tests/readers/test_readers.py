@@ -4,36 +4,12 @@ import re
 import h5py
 import numpy as np
 import pytest
+from helpers import dense, inputs, kind, write_net
 from hypothesis import given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
 from neuromap_moo.network.assembly import weight_bits_of
-
-
-def write_net(path, *layers):
-    """Write a lava-dl file: each layer is a dict of dataset name -> value."""
-    with h5py.File(path, "w") as file:
-        group = file.create_group("layer")
-        for i, datasets in enumerate(layers):
-            node = group.create_group(str(i))
-            for name, value in datasets.items():
-                node[name] = value
-    return path
-
-
-def kind(name):
-    return {"type": np.array([name], dtype="S10")}
-
-
-def inputs(*shape):
-    return kind(b"input") | {"shape": np.array(shape)}
-
-
-def dense(weights, **more):
-    weights = np.asarray(weights, dtype=np.float32)
-    return kind(b"dense") | {"shape": np.array(weights.shape[:1]), "weight": weights, **more}
-
 
 # ------------------------------------------------------------------------------------------------------- sparse_mlp
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from test_onnx import model_of, node, weights
+from helpers import model_of, node, weights
 
 import neuromap_moo as nm
 

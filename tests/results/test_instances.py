@@ -9,10 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -26,7 +26,6 @@ from neuromap_moo.results.benchmark import best_known, instances
 from neuromap_moo.results.benchmark.best_known import improve, start_instance, verify
 from neuromap_moo.results.benchmark.instances import BLOCKS, INSTANCES
 
-ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "instances"
 PLANTED = [n for n, i in INSTANCES.items() if len(i.objectives) == 1 and i.build().planted is not None]
 
