@@ -68,7 +68,8 @@ class Rules:
         fixed_layer = np.array([i for i, _, _ in fixed], dtype=np.int64)
         router = system.router_of_core[system.usable_cores].astype(np.int64)
         tables = Tables(
-            allowed=np.concatenate([regions, own[:, None] == np.arange(router.size)]),
+            # C order, as without constraints: kernels are compiled for one layout.
+            allowed=np.ascontiguousarray(np.concatenate([regions, own[:, None] == np.arange(router.size)])),
             group=np.concatenate([group, group[fixed_layer]]).astype(np.int64),
             fixed_layer=fixed_layer,
             fixed_slice=np.array([j for _, j, _ in fixed], dtype=np.int64),
