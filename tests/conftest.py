@@ -1,20 +1,51 @@
-"""Shared by all tests: the hypothesis profile, generators of small random networks and mappings, a tiny chain."""
+"""Shared by all tests: kept kernels, hypothesis profiles, generators of small random networks and mappings."""
 
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 from pathlib import Path
 
-import networkx as nx
-import numpy as np
-import pytest
-from hypothesis import settings
+CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "d" / f"numba-{sys.implementation.cache_tag}"
+#: Kernels are compiled once and kept beside the package, for later runs and for the programs that tests start;
+#: `pytest --cache-clear` forgets them. numba reads this when it is imported.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(CACHE))
 
-import neuromap_moo as nm
-from neuromap_moo.partition.fixed import partitioner_for
+import networkx as nx  # noqa: E402 - after the place of numba's cache is set
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from filelock import FileLock  # noqa: E402
+from hypothesis import settings  # noqa: E402
+from numba.core.compiler_lock import global_compiler_lock  # noqa: E402
+from numba.core.dispatcher import Dispatcher  # noqa: E402
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40, database=None)
-settings.load_profile("repeatable")
+import neuromap_moo as nm  # noqa: E402
+from neuromap_moo.partition.fixed import partitioner_for  # noqa: E402
+
+repeatable = settings(derandomize=True, deadline=None, database=None)
+settings.register_profile("quick", repeatable, max_examples=10)
+settings.register_profile("thorough", repeatable, max_examples=40)
+settings.load_profile("quick")  # the other by --hypothesis-profile=thorough
+
+
+def compile_once():
+    """Let a process that wants a kernel wait for another that compiles it, and take it from the cache then."""
+    compiled = Dispatcher.compile
+
+    def compile_or_wait(self, signature):
+        # numba's own lock first, or two threads could each hold what the other waits for; kernels call each other
+        # without circles, so two processes cannot.
+        lock = FileLock(Path(os.environ["NUMBA_CACHE_DIR"]) / f"{self.py_func.__module__}.{self.py_func.__name__}.lock")
+        with global_compiler_lock, lock:
+            return compiled(self, signature)
+
+    Dispatcher.compile = compile_or_wait
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    Path(os.environ["NUMBA_CACHE_DIR"]).mkdir(parents=True, exist_ok=True)
+    compile_once()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import networkx as nx
 import nir
 import numpy as np
 import pytest
+from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 
 import neuromap_moo as nm
@@ -23,6 +24,11 @@ from neuromap_moo.results import plotting
 ROOT = Path(__file__).resolve().parents[1]
 
 needs_lava = pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="lava-nc is not installed")
+
+
+def examples(n):
+    """Draw n examples in the thorough profile, and as much fewer in the quick one as that draws fewer by default."""
+    return settings(max_examples=max(1, n * settings.default.max_examples // 40))
 
 
 # -------------------------------------------------------------------------------------------------------- the model

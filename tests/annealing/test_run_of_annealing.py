@@ -10,8 +10,8 @@ import cloudpickle
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import NUMERIC, busy_graph, gapped_network, three_layers
-from hypothesis import given, settings
+from helpers import NUMERIC, busy_graph, examples, gapped_network, three_layers
+from hypothesis import given
 from hypothesis import strategies as st
 from pymoo.core.termination import NoTermination
 
@@ -85,7 +85,7 @@ def contents(run):
 # ---------------------------------------------------------------------------------------------------- runs
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(seeds)
 def test_a_run_in_pieces_stays_legal_and_knows_what_its_best_costs(network, system, gapped, seed):
     rng = np.random.default_rng(seed)
@@ -168,7 +168,7 @@ def test_a_fixed_partition_stays():
 # ---------------------------------------------------------------------------------------------------- cutting anew
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(seeds)
 def test_proposals_are_legal_and_leave_other_layers_alone(problem, gapped, seed):
     for p in (problem, gapped):

@@ -7,8 +7,8 @@ import itertools
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import FREE, NUMERIC, busy_graph
-from hypothesis import example, given, settings
+from helpers import FREE, NUMERIC, busy_graph, examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
@@ -155,7 +155,7 @@ def random_case(random_network, random_system, random_graph_system, random_mappi
 # ---------------------------------------------------------------------------------------------------- states
 
 
-@settings(max_examples=120)
+@examples(120)
 @given(seeds)
 @example(2_523_130_018)  # a run of exchanges that is lowest before its end
 def test_a_state_after_any_walk_is_that_of_a_fresh_start_and_its_cost_that_of_the_evaluator(random_case, seed):
@@ -187,7 +187,7 @@ def test_the_cost_of_every_column_is_that_column(objective):
         assert w.state.sums[COST] == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(seeds)
 def test_the_cost_is_the_weighted_sum_of_the_oracle(random_case, seed):
     rng = np.random.default_rng(seed)
@@ -322,7 +322,7 @@ def test_tables_of_a_board_by_hand():
     assert board.seconds[:8].tolist() == [2.0, 2.0, 2.0, 0.0, 2.0, 2.0, 2.0, 0.0]
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(seeds)
 def test_tables_of_both_axes_and_pieces_of_routes_are_those_of_the_system(random_system, random_graph_system, seed):
     rng = np.random.default_rng(seed)
@@ -370,7 +370,7 @@ def test_neighbours_by_hand():
 # ---------------------------------------------------------------------------------------------------- cutting anew
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(seeds)
 def test_a_recut_state_is_that_of_a_fresh_start_and_the_old_one_stays(
     random_network, random_system, random_graph_system, random_mapping, seed
@@ -546,7 +546,7 @@ def test_the_same_generator_state_makes_the_same_walk():
     assert places(0) != places(1)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(seeds)
 def test_given_moves_are_made_exactly_unless_they_are_not_allowed(random_system, seed):
     w, rng = restricted(random_system, seed)
@@ -568,7 +568,7 @@ def test_given_moves_are_made_exactly_unless_they_are_not_allowed(random_system,
     w.assert_best(best, w.plain_cost(w.place))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(seeds)
 def test_walks_keep_slices_where_they_are_allowed_and_on_the_chips_where_they_stay(random_system, seed):
     w, rng = restricted(random_system, seed)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import BROKEN_PROCESS, ROOT, commands_with, needs_lava
-from hypothesis import example, given, settings
+from helpers import BROKEN_PROCESS, ROOT, commands_with, examples, needs_lava
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
@@ -151,7 +151,7 @@ def test_synapses_of_matrices(monkeypatch, chunk):
     assert (synapses_of(nm.Dense(12, 30)).toarray() == np.ones((30, 12))).all()
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(activity=st.floats(0.0, 1.2), seed=st.integers(0, 5))
 @example(activity=0.0014, seed=0)
 @example(activity=0.0003, seed=1)

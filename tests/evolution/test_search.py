@@ -29,17 +29,17 @@ from neuromap_moo.evolution.survivals import (
 )
 from neuromap_moo.models.metrics import minimised
 
-OBJECTIVES = (
-    ("latency_s",),
-    ("latency_s", "energy_j"),
-    ("throughput_hz", "energy_j", "message_hops"),
-)
+OBJECTIVES = {
+    1: ("latency_s",),
+    2: ("latency_s", "energy_j"),
+    3: ("throughput_hz", "energy_j", "message_hops"),
+}
 
 
 #: Options under which a few hundred evaluations take little time: less annealing between them, or within one.
 QUICK = {name: {"local_share": 0.5} for name in ALGORITHMS if name not in ("random", "es")}
 QUICK |= {"random": {}, "es": {}, "annealing": {"snapshot_moves": 200, "run_moves": 3000}}
-QUICK["guided"] = {"initial": 60, "batch": 180, "model_evaluations": 30}
+QUICK["guided"] = {"initial": 60, "batch": 120, "model_evaluations": 30}
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +61,31 @@ def values(result, problem):
     return minimised(problem.evaluate_mappings(result.mappings), problem.objectives)
 
 
-@pytest.mark.parametrize("objectives", OBJECTIVES, ids=len)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def product(cases, usual):
+    """Every algorithm with every case by name; what is not `usual` of them is left to the thorough run."""
+    return [
+        pytest.param(
+            (algorithm, name), id=f"{algorithm}-{name}", marks=[] if usual(algorithm, name) else pytest.mark.slow
+        )
+        for algorithm in ALGORITHMS
+        for name in cases
+    ]
+
+
+@pytest.fixture(scope="module", params=product(OBJECTIVES, lambda algorithm, n: n == 2 or algorithm == "nsga2"))
+def unbroken(request, network, system):
+    """Return an algorithm, its problem, and a search by it that nothing interrupted."""
+    algorithm, n_objectives = request.param
+    problem = nm.MappingProblem(network, system, OBJECTIVES[n_objectives])
+    found = search_mappings(problem, algorithm, QUICK[algorithm], Budget(537), seed=3, keep_evaluations=True)
+    return algorithm, problem, found
+
+
 class TestConformance:
     """What every algorithm keeps."""
 
-    def test_budget_is_exact_and_every_mapping_legal_and_non_dominated(self, network, system, algorithm, objectives):
-        problem = nm.MappingProblem(network, system, objectives)
-        result = search_mappings(problem, algorithm, QUICK[algorithm], Budget(537), seed=3, keep_evaluations=True)
+    def test_budget_is_exact_and_every_mapping_legal_and_non_dominated(self, unbroken):
+        _, problem, result = unbroken
         assert result.evaluations == 537
         assert result.ended == "evaluations"
         assert len(result.evaluated["objectives"]) == len(result.evaluated["cores_per_layer"]) == 537
@@ -81,41 +98,32 @@ class TestConformance:
         assert np.array_equal(np.unique(round_significant(values(result, problem)), axis=0), best)
         assert len(result.mappings) == len(best)
 
-    def test_same_seed_same_result_and_another_seed_another(self, network, system, algorithm, objectives):
-        problem = nm.MappingProblem(network, system, objectives)
-        first, again, other = (
-            search_mappings(problem, algorithm, QUICK[algorithm], Budget(400), seed=s, keep_evaluations=True)
-            for s in (1, 1, 2)
-        )
-        assert first.mappings == again.mappings
-        assert np.array_equal(np.delete(first.history, 1, axis=1), np.delete(again.history, 1, axis=1), equal_nan=True)
-        assert not np.array_equal(first.evaluated["core_of_slice"], other.evaluated["core_of_slice"])
-
-    def test_a_resumed_search_ends_like_an_unbroken_one(self, network, system, algorithm, objectives, tmp_path):
-        problem = nm.MappingProblem(network, system, objectives)
-        options, budget = QUICK[algorithm], Budget(600)
-        whole = search_mappings(problem, algorithm, options, budget, seed=4, keep_evaluations=True)
+    def test_the_same_seed_ends_alike_though_broken_off_twice(self, network, system, unbroken, tmp_path):
+        algorithm, problem, whole = unbroken
         checkpoint = tmp_path / "checkpoint.pkl"
+
+        def go_on(**more):
+            again = nm.MappingProblem(network, system, problem.objectives)
+            options = QUICK[algorithm]
+            return search_mappings(
+                again, algorithm, options, Budget(537), 3, checkpoint=checkpoint, keep_evaluations=True, **more
+            )
+
         for _ in range(2):
             calls = itertools.count()
-            part = search_mappings(
-                nm.MappingProblem(network, system, objectives),
-                algorithm,
-                options,
-                budget,
-                seed=4,
-                checkpoint=checkpoint,
-                keep_evaluations=True,
-                should_stop=lambda calls=calls: next(calls) >= 1,
-            )
+            part = go_on(should_stop=lambda calls=calls: next(calls) >= 1)
             assert part.ended == ""
-            assert part.evaluations < 600
-        rest = search_mappings(
-            problem, algorithm, options, budget, seed=4, checkpoint=checkpoint, keep_evaluations=True
-        )
+            assert part.evaluations < 537
+        rest = go_on()
         assert rest.mappings == whole.mappings
         assert np.array_equal(rest.evaluated["objectives"], whole.evaluated["objectives"])
         assert np.array_equal(np.delete(rest.history, 1, axis=1), np.delete(whole.history, 1, axis=1), equal_nan=True)
+
+    def test_another_seed_tries_other_mappings(self, unbroken):
+        algorithm, problem, result = unbroken
+        other = search_mappings(problem, algorithm, QUICK[algorithm], Budget(100), seed=2, keep_evaluations=True)
+        n = other.evaluated["core_of_slice"].size
+        assert not np.array_equal(result.evaluated["core_of_slice"][:n], other.evaluated["core_of_slice"])
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -131,7 +139,7 @@ class TestEveryAlgorithm:
         # pymoo makes a generator without a seed where none is handed on: one that cannot be drawn from shows its use.
         monkeypatch.setattr(np.random, "default_rng", lambda seed=None: object() if seed is None else seeded(seed))
         before = global_states()
-        search_mappings(problem, algorithm, QUICK[algorithm], Budget(450), seed=0)
+        search_mappings(problem, algorithm, QUICK[algorithm], Budget(250), seed=0)
         assert global_states() == before
 
     def test_two_of_a_kind_share_nothing(self, problem, algorithm):
@@ -145,45 +153,49 @@ class TestEveryAlgorithm:
         one, other = parts(first), parts(second)
         assert one.keys().isdisjoint(other), [one[i] for i in one.keys() & other.keys()]
 
-    @pytest.mark.parametrize("population", [2, 7])
+    @pytest.mark.parametrize("population", [2, pytest.param(7, marks=pytest.mark.slow)])
     def test_small_populations(self, problem, algorithm, population):
         others = {
             "es": {"placement_offspring": 1},
             "annealing": {"weights": population, "run_moves": 7},
-            "guided": {"initial": 61 - 4 * population, "batch": population, "model_evaluations": 7},
+            "guided": {"initial": 61 - 2 * population, "batch": population, "model_evaluations": 7},
         }
         options = others.get(algorithm, {"population": population})
         assert search_mappings(problem, algorithm, options, Budget(61), seed=0).evaluations == 61
 
-    @pytest.mark.parametrize(
-        ("objectives", "messages"),
-        [
-            (("latency_s", "message_hops"), (1.0, 2.0, 3.0)),
-            (("latency_s", "energy_j", "message_hops"), (1.0, 1.0, 1.0)),
-            (("latency_s", "chips_used", "cores_used"), (1.0, 2.0, 3.0)),
-            (("cores_used",), (1.0, 2.0, 3.0)),
-        ],
-        ids=["one-latency", "mirrored", "all-alike", "one-objective"],
-    )
-    def test_objectives_that_do_not_vary(self, algorithm, objectives, messages):
-        graph = nx.DiGraph()
-        for i, count in enumerate(messages):
-            graph.add_edge(i, i + 1, messages=count)
-        one_latency = nm.mesh_system(3, 2, t_barrier_s=1.0)  # the barrier outlasts all else
-        problem = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), one_latency, objectives)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            result = search_mappings(problem, algorithm, QUICK[algorithm], Budget(1030), seed=0)
-        assert result.evaluations == 1030
-        everything = [nm.Mapping([1] * 4, placement) for placement in itertools.permutations(range(6), 4)]
-        F = round_significant(minimised(problem.evaluate_mappings(everything), objectives))
-        assert (np.ptp(F, axis=0) == 0).any()
-        front = np.unique(F[moocore.is_nondominated(F)], axis=0)
-        found = np.unique(round_significant(values(result, problem)), axis=0)
-        if algorithm == "es":  # it looks at the first objective alone
-            assert found[:, 0].min() == front[:, 0].min()
-        else:
-            assert np.array_equal(found, front)
+
+#: Objectives, messages along a chain of four slices: of which some, or all, or the only one are alike everywhere.
+FLAT = {
+    "one-latency": (("latency_s", "message_hops"), (1.0, 2.0, 3.0)),
+    "mirrored": (("latency_s", "energy_j", "message_hops"), (1.0, 1.0, 1.0)),
+    "all-alike": (("latency_s", "chips_used", "cores_used"), (1.0, 2.0, 3.0)),
+    "one-objective": (("cores_used",), (1.0, 2.0, 3.0)),
+}
+
+
+# Each algorithm meets one of them in the default run, and each of them several algorithms.
+@pytest.mark.parametrize("case", product(FLAT, lambda a, name: [*FLAT][[*ALGORITHMS].index(a) % len(FLAT)] == name))
+def test_objectives_that_do_not_vary(case):
+    algorithm, name = case
+    objectives, messages = FLAT[name]
+    graph = nx.DiGraph()
+    for i, count in enumerate(messages):
+        graph.add_edge(i, i + 1, messages=count)
+    one_latency = nm.mesh_system(3, 2, t_barrier_s=1.0)  # the barrier outlasts all else
+    problem = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), one_latency, objectives)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = search_mappings(problem, algorithm, QUICK[algorithm], Budget(1030), seed=0)
+    assert result.evaluations == 1030
+    everything = [nm.Mapping([1] * 4, placement) for placement in itertools.permutations(range(6), 4)]
+    F = round_significant(minimised(problem.evaluate_mappings(everything), objectives))
+    assert (np.ptp(F, axis=0) == 0).any()
+    front = np.unique(F[moocore.is_nondominated(F)], axis=0)
+    found = np.unique(round_significant(values(result, problem)), axis=0)
+    if algorithm == "es":  # it looks at the first objective alone
+        assert found[:, 0].min() == front[:, 0].min()
+    else:
+        assert np.array_equal(found, front)
 
 
 def front_of_a_sphere(n, m, seed=0):
@@ -281,18 +293,19 @@ def test_what_annealing_runs_come_to_is_evaluated_and_counts_as_theirs(problem, 
     assert {child.get("crossover") for child in annealed} == {NOBODY}
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize(
-    ("objectives", "costs"),
-    [
-        (("latency_s", "energy_j"), {"p_chip_w": 0.0, "p_core_w": 0.0, "t_barrier_s": 0.0}),
-        (("peak_link_messages", "message_hops"), {}),
-    ],
-    ids=["latency-energy", "peak-hops"],
-)
-def test_search_returns_exactly_the_brute_force_front_of_six_slices(algorithm, objectives, costs):
+PAIRS = {
+    "latency-energy": (("latency_s", "energy_j"), {"p_chip_w": 0.0, "p_core_w": 0.0, "t_barrier_s": 0.0}),
+    "peak-hops": (("peak_link_messages", "message_hops"), {}),
+}
+
+
+@pytest.mark.parametrize("graphs", [[0], pytest.param([1, 2, 3, 4, 5], marks=pytest.mark.slow)], ids=["one", "five"])
+@pytest.mark.parametrize("case", product(PAIRS, lambda algorithm, pair: pair == "latency-energy"))
+def test_search_returns_exactly_the_brute_force_front_of_six_slices(case, graphs):
+    algorithm, pair = case
+    objectives, costs = PAIRS[pair]
     sizes = []
-    for seed in range(3 if algorithm == "guided" else 6):  # its batches take longer
+    for seed in graphs[:2] if algorithm == "guided" else graphs:  # its batches take longer
         rng = np.random.default_rng(seed)
         graph = nx.gnp_random_graph(6, 0.5, seed=seed, directed=True)
         for edge in graph.edges:
@@ -311,7 +324,7 @@ def test_search_returns_exactly_the_brute_force_front_of_six_slices(algorithm, o
         found = round_significant(minimised(run.front.table, objectives))
         assert np.array_equal(np.unique(found, axis=0), front), f"graph {seed}"
         sizes.append(len(front))
-    if objectives[0] == "peak_link_messages" and algorithm != "annealing":
+    if pair == "peak-hops" and len(graphs) > 1 and algorithm != "annealing":
         assert max(sizes) > (1 if algorithm == "guided" else 2)  # the graphs do pose a trade-off
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import FREE, core_graph
-from hypothesis import given, settings
+from helpers import FREE, core_graph, examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
@@ -53,7 +53,7 @@ def assert_equals_oracle(metrics, network, system, mappings):
                 assert metrics[key][i] == pytest.approx(value, rel=1e-9, abs=0), (key, mapping)
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(seeds)
 def test_analytic_equals_the_oracle(random_network, random_system, random_mapping, seed):
     rng = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def test_analytic_equals_the_oracle(random_network, random_system, random_mappin
     assert_equals_oracle(evaluate(network, system, *mappings), network, system, mappings)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(seeds)
 def test_analytic_equals_the_oracle_on_random_graphs_of_routers(
     random_network, random_graph_system, random_mapping, seed

@@ -7,7 +7,8 @@ from dataclasses import replace
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
@@ -174,7 +175,7 @@ def assert_equals_oracle(network, system, mapping, spikes, buffer):
     assert end_s == pytest.approx(expected_s, rel=1e-12)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(seeds)
 def test_a_step_equals_the_oracle(random_network, random_system, random_mapping, seed):
     rng = np.random.default_rng(seed)
@@ -183,7 +184,7 @@ def test_a_step_equals_the_oracle(random_network, random_system, random_mapping,
     assert_equals_oracle(network, system, mapping, spikes, int(rng.choice([0, 1, 3])))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seeds)
 def test_a_step_equals_the_oracle_on_graphs(random_network, random_graph_system, random_mapping, seed):
     rng = np.random.default_rng(seed)
@@ -195,7 +196,7 @@ def test_a_step_equals_the_oracle_on_graphs(random_network, random_graph_system,
     assert_equals_oracle(network, system, random_mapping(rng, network, system), spikes, 0)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(seeds, st.sampled_from([1e3, 1e7, 1e8, 1e10, 1e13]))
 def test_the_estimate_of_events_makes_no_difference(random_network, random_system, random_mapping, seed, per_s):
     rng = np.random.default_rng(seed)
@@ -214,7 +215,7 @@ def test_the_estimate_of_events_makes_no_difference(random_network, random_syste
 # ------------------------------------------------------------------------------------------- against the analytic model
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seeds)
 def test_counts_of_whole_activities_are_those_of_the_analytic_model(
     random_network, random_system, random_mapping, seed

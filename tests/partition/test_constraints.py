@@ -9,8 +9,8 @@ import networkx as nx
 import numpy as np
 import pytest
 import yaml
-from helpers import SMALL, call, gapped_network
-from hypothesis import given, settings
+from helpers import SMALL, call, examples, gapped_network
+from hypothesis import given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
@@ -303,7 +303,7 @@ def test_the_front_is_that_of_all_legal_partitions_and_placements():
     assert found == pytest.approx(expected, rel=1e-9)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.integers(0, 2**32 - 1))
 def test_constraints_are_refused_exactly_where_no_mapping_meets_them(seed):
     rng = np.random.default_rng(seed)
@@ -334,7 +334,7 @@ def test_constraints_are_refused_exactly_where_no_mapping_meets_them(seed):
     assert_legal(problem, problem.encoding.repair(rng.integers(-9, 15, (20, problem.n_var))))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(0, 2**32 - 1))
 def test_repair_is_legal_under_random_constraints(seed):
     rng = np.random.default_rng(seed)

@@ -3,7 +3,8 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
@@ -84,7 +85,7 @@ def test_an_order_that_is_good_already_is_kept():
     assert nm.with_shared_sources(dense, SYSTEM) == dense
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     seed=st.integers(0, 10_000),
     sizes=st.lists(st.integers(1, 60), min_size=2, max_size=4),

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from helpers import OPSET, model_of, node, weights
-from hypothesis import given, settings
+from helpers import OPSET, examples, model_of, node, weights
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
@@ -84,7 +84,7 @@ def check(nodes, shapes, outputs=("y",), opset=OPSET, **constants):
         st.sampled_from(["SAME_UPPER", "SAME_LOWER", "VALID"]).map(lambda p: {"auto_pad": p}),
     ),
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_convolutions_connect_what_depends_on_what(channels, groups, size, kernel, strides, dilations, padding):
     n_in, n_out = channels[0] * groups, channels[1] * groups
     spans = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
@@ -105,7 +105,7 @@ def test_convolutions_connect_what_depends_on_what(channels, groups, size, kerne
     pads=st.tuples(*[st.integers(0, 1)] * 4),
     extra=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_transposed_convolutions_connect_what_depends_on_what(size, kernel, strides, pads, extra):
     full = [s * (n - 1) + k for s, n, k in zip(strides, size, kernel, strict=True)]
     if any(f - a - b < 1 for f, a, b in zip(full, pads[:2], pads[2:], strict=True)):
