@@ -57,6 +57,13 @@ def networks_folder():
     return folder
 
 
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    """An empty folder, the working directory of the test."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def chain():
     """Three layers of 2, 3 and 2 neurons: sparse, then dense.
