@@ -38,6 +38,27 @@ def test_wheel_holds_its_data_and_runs_outside_the_checkout(tmp_path):
     assert int(done.stdout) > 1
 
 
+ROOMS = sorted(p.parent.name for p in (ROOT / "neuromap_moo").glob("*/__init__.py"))
+
+
+def test_dotted_imports_of_sub_packages_name_modules_and_the_api_stays_what_it_is():
+    code = f"""
+import importlib, types
+import neuromap_moo as nm
+import neuromap_moo.annealing.space as s
+assert isinstance(s, types.ModuleType) and s.__name__ == "neuromap_moo.annealing.space"
+for room in {ROOMS}:
+    module = importlib.import_module(f"neuromap_moo.{{room}}")
+    assert isinstance(module, types.ModuleType) and module.__name__ == f"neuromap_moo.{{room}}"
+for name in ("search", "operators", "baselines", "benchmark"):
+    assert isinstance(getattr(nm, name), types.FunctionType), name
+for name in nm.__all__:
+    assert not isinstance(getattr(nm, name), types.ModuleType) or name in {ROOMS}, name
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def python_blocks(path):
     return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
 

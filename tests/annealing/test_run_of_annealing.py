@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import time
 
 import cloudpickle
 import networkx as nx
@@ -132,7 +131,7 @@ def test_a_run_goes_on_from_a_pickle_as_if_never_broken_off(network, system, pro
     advance(problem.space, run, 4000, rng)
     again, again_rng = pickle.loads(pickle.dumps((run, rng)))
     advance(problem.space, run, 5000, rng)
-    advance(nm.MappingProblem(network, system), again, 5000, again_rng)
+    advance(nm.MappingProblem(network, system).space, again, 5000, again_rng)
     assert contents(again) == contents(run)
     assert run.ended
 
@@ -143,15 +142,15 @@ def test_temperatures_follow_from_the_mean_change_of_cost():
     rng = np.random.default_rng(0)
     graph = busy_graph(2, [(0, 1, 1.0)])
     two = nm.MappingProblem(graph, nm.mesh_system(2, 1, 2), ("message_hops",))
-    run = start_run(two, Scalarisation((5.0,)), two.encoding.random(1, rng)[0], 100, 0.2, rng)
+    run = start_run(two.space, Scalarisation((5.0,)), two.encoding.random(1, rng)[0], 100, 0.2, rng)
     assert run.first_temperature * 32 == pytest.approx(round(run.first_temperature * 32))
     assert 0 < run.first_temperature < 0.2 * 5
     assert run.last_temperature / run.first_temperature == pytest.approx(COLD / 0.2)
     # Where nothing changes anything, any temperature will do.
     one = nm.MappingProblem(graph, nm.mesh_system(1, 1, 3), ("message_hops",))
-    run = start_run(one, Scalarisation((5.0,)), one.encoding.random(1, rng)[0], 100, 0.2, rng)
+    run = start_run(one.space, Scalarisation((5.0,)), one.encoding.random(1, rng)[0], 100, 0.2, rng)
     assert run.first_temperature == 0.2
-    advance(one, run, 100, rng)
+    advance(one.space, run, 100, rng)
     assert run.ended
 
 
@@ -159,9 +158,9 @@ def test_a_fixed_partition_stays():
     graph = busy_graph(4, [(0, 1, 1.0), (2, 3, 2.0), (3, 1, 4.0)])
     fixed = nm.MappingProblem(graph, nm.mesh_system(3, 3))
     rng = np.random.default_rng(0)
-    run = start_run(fixed, Scalarisation((1.0, 1.0)), fixed.encoding.random(1, rng)[0], 5000, 0.2, rng)
+    run = start_run(fixed.space, Scalarisation((1.0, 1.0)), fixed.encoding.random(1, rng)[0], 5000, 0.2, rng)
     while not run.ended:
-        advance(fixed, run, 1700, rng)
+        advance(fixed.space, run, 1700, rng)
         assert run.cores_per_layer.tolist() == run.best[0].tolist() == [1, 1, 1, 1]
 
 
@@ -178,7 +177,7 @@ def test_proposals_are_legal_and_leave_other_layers_alone(problem, gapped, seed)
         k, place = e.split(e.random(1, rng)[0])
         for _ in range(60):
             old_k, old_place = k, place
-            proposal = propose_resize(p, k, place, rng)
+            proposal = propose_resize(p.space, k, place, rng)
             if proposal is None:
                 continue
             k, place = proposal
@@ -214,7 +213,7 @@ def test_proposals_reach_the_fewest_and_the_most_cores_of_every_layer_and_of_all
             k, place = p.encoding.split(e.random(1, rng)[0])
             for sign, end in ((1, largest), (-1, fewest)):
                 for _ in range(600):
-                    proposal = propose_resize(p, k, place, rng)
+                    proposal = propose_resize(p.space, k, place, rng)
                     if proposal is not None and sign * cores(proposal[0]) >= sign * cores(k):
                         k, place = proposal
                 assert cores(k) == end
@@ -226,7 +225,7 @@ def test_where_nothing_can_be_cut_anew_there_is_no_proposal(problem):
     single = nm.MappingProblem(nm.Network("one", (nm.Layer("a", 1, "lif", [1.0]),), ()), nm.mesh_system(3, 1))
     for p in (full, single):
         for genome in p.encoding.random(20, rng):
-            assert propose_resize(p, *p.encoding.split(genome), rng) is None
+            assert propose_resize(p.space, *p.encoding.split(genome), rng) is None
 
 
 def test_the_slowest_layer_gets_cores_every_other_time_and_some_by_chance(problem):
@@ -490,6 +489,7 @@ def test_short_runs_start_from_the_better_part_of_the_pool_and_take_their_places
     assert (search.pool != before).any()
 
 
+@pytest.mark.slow
 def test_mappings_that_a_run_meets_are_evaluated_when_it_is_no_longer_hot(problem):
     rng = np.random.default_rng(9)
     search = searcher(problem, rng, share=0.5)
@@ -524,16 +524,14 @@ ODD = {
 
 @pytest.mark.parametrize("objectives", [("latency_s",), ("energy_j", "message_hops"), ("cores_used", "chips_used")])
 @pytest.mark.parametrize("odd", ODD)
-def test_odd_problems_take_no_longer_than_others(odd, objectives):
+def test_odd_problems_take_no_more_moves_than_others(odd, objectives):
     problem = nm.MappingProblem(*ODD[odd](), objectives)
     rng = np.random.default_rng(10)
     search = searcher(problem, rng)
     search.improve(problem, 1, rng)
-    started = time.perf_counter()
     found = [genome for _ in range(5) for genome in search.improve(problem, 100, rng)]
-    assert time.perf_counter() - started < 5.0
     assert_feasible(problem, found)
-    assert search.moves > 10_000
+    assert 10_000 < search.moves < 5_000_000
 
 
 def test_an_objective_that_is_zero_all_over_the_archive_does_not_drown_the_others(network):
@@ -582,10 +580,11 @@ def random_graph(seed):
     return busy_graph(6, [(a, b, float(rng.lognormal(0, 1)) * 1000) for a, b in graph.edges])
 
 
+@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 10), marks=pytest.mark.slow)], ids=["two", "eight"])
 @pytest.mark.parametrize("objective", ["energy_j", "message_hops", "peak_link_messages", "t_link_s"])
-def test_the_best_of_all_720_placements_of_six_slices_is_found(objective):
+def test_the_best_of_all_720_placements_of_six_slices_is_found(objective, seeds):
     everything = np.concatenate([np.zeros((720, 6), dtype=int), list(itertools.permutations(range(6)))], axis=1)
-    for seed in range(10):
+    for seed in seeds:
         problem = nm.MappingProblem(random_graph(seed), nm.mesh_system(3, 2), (objective,))
         least = values(problem, everything).min()
         rng = np.random.default_rng(seed)

@@ -374,6 +374,7 @@ def test_a_board_without_energy_cannot_be_searched_for_it(problem_on, tmp_path):
         nm.search(both, "random", evaluations=20)
 
 
+@pytest.mark.process
 def test_a_run_with_latency_alone_ends_with_tables_figures_and_a_calibration(tmp_path):
     path = tmp_path / "latency_only.py"
     path.write_text(WORKER.replace(', "energy_j"]', "]").replace("ANSWER", "print(json.dumps(good), flush=True)"))
@@ -391,7 +392,7 @@ def test_a_run_with_latency_alone_ends_with_tables_figures_and_a_calibration(tmp
     assert all(np.isnan(m.energy_j) and m.latency_s > 0 for m in measured)
 
 
-@pytest.mark.parametrize("stop_after", [3, 9, 12, 20])
+@pytest.mark.parametrize("stop_after", [3, 12, *(pytest.param(n, marks=pytest.mark.slow) for n in (9, 20))])
 def test_guided_search_can_be_stopped_in_its_first_generation(worker, problem_on, stop_after):
     """Before the baselines are measured, between them and the first generation, and within it."""
     problem = problem_on(worker("time.sleep(0.1); print(json.dumps(good), flush=True)"))
@@ -430,6 +431,13 @@ def test_an_unfinished_run_is_listed_by_its_store(tmp_path):
     assert "expected a finished run; measurements=run/measurements.sqlite in place of run=... lists" in done.stderr
 
 
+def test_a_worker_that_is_not_ready_in_time_is_stopped(problem_on):
+    problem = problem_on(f"{PYTHON} -c 'import time; time.sleep(60)'", start_limit_s=0.2)
+    with pytest.raises(DeviceError, match="no board is left .* board_0: no answer within the time limit"):
+        problem.evaluate_mappings(mappings_of(problem, 1))
+    assert {a.status for a in problem.evaluator.opened().attempts()} <= {"timeout"}
+
+
 def test_a_board_that_does_not_start_is_told_of_at_once_and_with_its_last_words(problem_on):
     problem = problem_on(f"{PYTHON} -c 'raise SystemExit(\"no chip here\")'")
     said = []
@@ -451,6 +459,7 @@ def test_workers_end_with_the_evaluator_and_with_the_host(worker, problem_on, tm
     assert not lives(pid)
 
 
+@pytest.mark.process
 def test_a_host_that_is_killed_leaves_no_process(tmp_path):
     pid = tmp_path / "pid"
     script = textwrap.dedent(f"""
@@ -592,6 +601,7 @@ def test_attempts_come_back_as_they_were_written(tmp_path):
     assert again == got
 
 
+@pytest.mark.process
 def test_attempts_of_a_killed_process_are_lost_and_those_of_a_living_one_are_not(tmp_path):
     path = tmp_path / "s.sqlite"
     script = textwrap.dedent(f"""
@@ -614,6 +624,7 @@ def test_attempts_of_a_killed_process_are_lost_and_those_of_a_living_one_are_not
     assert [a.status for a in Store(path, "net", "sys").attempts()] == [DONE, "lost"]
 
 
+@pytest.mark.process
 def test_several_processes_write_one_store(tmp_path):
     path = tmp_path / "s.sqlite"
     script = textwrap.dedent(f"""
@@ -673,6 +684,7 @@ def test_what_is_no_store_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_a_run_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_path):
     """Four boards that crash and hang, one of them dead after a while, the host killed five times."""
     boards = [
@@ -741,6 +753,7 @@ def wait_for_attempts(store, more):
     raise AssertionError("the run does not get on")
 
 
+@pytest.mark.process
 def test_ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on(tmp_path):
     command = [
         *(sys.executable, "-m", "neuromap_moo", "network.sizes=[24,40,16]", "network.density=0.3", "system=mesh"),
@@ -767,6 +780,7 @@ def test_ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on(tmp_path):
     assert re.search(r"<td>[\d.]+ [µn]s ±\d\.\d%</td>", page)
 
 
+@pytest.mark.process
 def test_a_host_without_boards_ends_with_one_line(tmp_path):
     command = [sys.executable, "-m", "neuromap_moo", "network.sizes=[24,40,16]", "evaluator=device", "output=run"]
     done = subprocess.run(

@@ -228,7 +228,9 @@ def test_the_front_is_confirmed(scattering):
     assert (F["attempts"] == 1).any()
 
 
-@pytest.mark.parametrize("algorithm", ["nsga2", "nsga3", "guided", "es", "random"])
+@pytest.mark.parametrize(
+    "algorithm", ["nsga2", "guided", "es", *(pytest.param(x, marks=pytest.mark.slow) for x in ("nsga3", "random"))]
+)
 def test_a_search_goes_round_mappings_that_cannot_be_measured(scattering, algorithm):
     problem = scattering(0.03, lambda mapping: mapping.cores_per_layer[1] == 5)
     run = nm.search(problem, algorithm, evaluations=60, options=FEW.get(algorithm), seed=1)

@@ -114,6 +114,7 @@ def test_a_model_that_is_right_is_believed(network, system):
     assert run.hypervolume > 0.995 * best
 
 
+@pytest.mark.slow
 def test_few_measurements_do_for_what_takes_evolution_many():
     network, system = nm.sparse_mlp([256, 512, 256], 0.1, seed=0), nm.mesh_system(8, 4)
     reached = {}

@@ -328,6 +328,26 @@ def test_search_returns_exactly_the_brute_force_front_of_six_slices(case, graphs
         assert max(sizes) > (1 if algorithm == "guided" else 2)  # the graphs do pose a trade-off
 
 
+@pytest.mark.parametrize("partitions", [2, 3])
+def test_es_tries_so_many_partitions_with_so_many_generations_of_placements_each(problem, partitions):
+    options = {"partition_offspring": partitions, "placement_offspring": 3, "placement_generations": 4}
+    outer = []
+    result = search_mappings(
+        problem,
+        "es",
+        options,
+        Budget(1 + 10 * partitions * 12),  # the vendor's mapping, then ten rounds
+        keep_evaluations=True,
+        on_generation=lambda state: outer.append(state.algorithm.outer[1]),
+    )
+    k = result.evaluated["cores_per_layer"][1:].reshape(10 * partitions, 12, -1)
+    assert (k == k[:, :1]).all()
+    # The parent of all is another only after a round of partitions with four generations each.
+    changes = np.flatnonzero(np.diff(outer)) + 1
+    assert changes.size > 0
+    assert (changes % (4 * partitions) == 0).all()
+
+
 def test_search_beats_every_baseline_at_both_ends():
     problem = nm.MappingProblem(nm.sparse_mlp([1024, 2048, 1024, 512], 0.05), nm.load_system("loihi2"))
     run = nm.search(problem, evaluations=1500, seed=0)

@@ -216,7 +216,9 @@ def test_every_baseline(case, problems):
 
 
 @pytest.mark.parametrize("algorithm", ["nsga2", "moead", "es", "annealing", "random"])
-@pytest.mark.parametrize("case", ["fixed", "neurons", "overlap", "all"])
+@pytest.mark.parametrize(
+    "case", ["all", *(pytest.param(x, marks=pytest.mark.slow) for x in ("fixed", "neurons", "overlap"))]
+)
 def test_whole_searches(case, algorithm, problems):
     problem = problems[case]
     run = nm.search(problem, algorithm, evaluations=600, seed=1)

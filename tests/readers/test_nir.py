@@ -199,7 +199,7 @@ def test_files_that_are_none_are_refused(tmp_path):
             nm.load_network(path)
 
 
-@pytest.mark.parametrize("n_files", [30, pytest.param(250, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_files", [10, pytest.param(250, marks=pytest.mark.slow)])
 def test_mutated_files_are_read_or_refused(tmp_path, n_files):
     path = tmp_path / "net.nir"
     nodes = nir_ends([1, 6, 6], 2) | {

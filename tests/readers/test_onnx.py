@@ -651,7 +651,7 @@ def test_notes_stay_with_the_network_and_its_file(tmp_path):
     assert (again, again.notes) == (network, network.notes)
 
 
-@pytest.mark.parametrize("n_files", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_files", [40, pytest.param(1000, marks=pytest.mark.slow)])
 def test_mutated_files_are_read_or_refused(tmp_path, n_files):
     """Change bytes, cut files off: a network or an InputError, nothing else."""
     nodes = [

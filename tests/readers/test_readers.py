@@ -444,7 +444,7 @@ def mutated(content, rng):
     return bytes(data[: rng.integers(1, len(data))] if rng.random() < 0.2 else data)
 
 
-@pytest.mark.parametrize("n_files", [30, pytest.param(250, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_files", [10, pytest.param(250, marks=pytest.mark.slow)])
 def test_mutated_net_files_are_read_or_refused(tmp_path, n_files):
     """HDF5's library crashes on some of them; that must not be ours."""
     path = write_net(
