@@ -433,7 +433,7 @@ def test_an_unfinished_run_is_listed_by_its_store(tmp_path):
 
 def test_a_worker_that_is_not_ready_in_time_is_stopped(problem_on):
     problem = problem_on(f"{PYTHON} -c 'import time; time.sleep(60)'", start_limit_s=0.2)
-    with pytest.raises(DeviceError, match="no board is left .* board_0: no answer within the time limit"):
+    with pytest.raises(DeviceError, match=r"no board is left .* board_0: no answer within the time limit"):
         problem.evaluate_mappings(mappings_of(problem, 1))
     assert {a.status for a in problem.evaluator.opened().attempts()} <= {"timeout"}
 
