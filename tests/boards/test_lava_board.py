@@ -252,6 +252,7 @@ def test_exact_cores_are_those_of_the_mapping(tmp_path):
 
 
 @needs_lava
+@pytest.mark.slow
 def test_a_network_of_more_than_a_thousand_processes_is_compiled(tmp_path):
     layers = tuple(nm.Layer(name, 36, kind, np.full(36, 0.2)) for name, kind in (("a", "input"), ("b", "lif")))
     network = nm.Network("wide", layers, (nm.Projection("a", "b", nm.Dense(36, 36)),))
@@ -433,6 +434,7 @@ def nothing_is_left(folder, prefix):
 
 
 @needs_lava
+@pytest.mark.process
 def test_a_run_that_hangs_is_stopped_and_its_jobs_are_cancelled(tmp_path, extension, own_folder):
     environment, log = extension
     cancel = tmp_path / "bin" / "scancel"
@@ -505,6 +507,7 @@ def build():
 
 
 @needs_lava
+@pytest.mark.process
 @pytest.mark.parametrize("killed", ["", "worker", "keeper"])
 def test_nothing_is_left_of_a_model_that_hangs(tmp_path, killed, own_folder):
     """However it ends: by the worker's own limit, or with the worker or its keeper killed while Lava hangs."""
