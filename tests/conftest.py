@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sys
@@ -33,11 +34,17 @@ def compile_once():
     """Let a process that wants a kernel wait for another that compiles it, and take it from the cache then."""
     compiled = Dispatcher.compile
 
+    @functools.cache  # one for each kernel: a thread that holds it may take it again
+    def lock_of(kernel):
+        return FileLock(Path(os.environ["NUMBA_CACHE_DIR"]) / f"{kernel}.lock")
+
     def compile_or_wait(self, signature):
+        module, name = self.py_func.__module__, self.py_func.__name__
+        if not module.startswith("neuromap_moo."):
+            return compiled(self, signature)
         # numba's own lock first, or two threads could each hold what the other waits for; kernels call each other
         # without circles, so two processes cannot.
-        lock = FileLock(Path(os.environ["NUMBA_CACHE_DIR"]) / f"{self.py_func.__module__}.{self.py_func.__name__}.lock")
-        with global_compiler_lock, lock:
+        with global_compiler_lock, lock_of(f"{module}.{name}"):
             return compiled(self, signature)
 
     Dispatcher.compile = compile_or_wait
