@@ -22,7 +22,7 @@ from scipy.sparse import coo_array
 from scipy.stats import pearsonr, spearmanr
 
 import neuromap_moo as nm
-from neuromap_moo.app.settings import build_network
+from neuromap_moo.problem.networks import build_network
 from neuromap_moo.results.benchmark.instances import experiment_parts
 from neuromap_moo.results.style import save_figure
 

@@ -235,9 +235,9 @@ def test_public_files_are_read(networks_folder, name, sizes):
 
 
 def test_the_shape_of_an_input_may_be_given(tmp_path):
-    nodes = ends((2, 5, 5), (3, 3, 3)) | {"w": conv(2, 3, (3, 3), (5, 5)), "a": lif(3, 3, 3)}
+    nodes = nir_ends((2, 5, 5), (3, 3, 3)) | {"w": nir_conv(2, 3, (3, 3), (5, 5)), "a": lif(3, 3, 3)}
     path = tmp_path / "net.nir"
-    nir.write(path, nir.NIRGraph(nodes=nodes, edges=chain("input", "w", "a", "output"), type_check=False))
+    nir.write(path, nir.NIRGraph(nodes=nodes, edges=nir_chain("input", "w", "a", "output"), type_check=False))
     with h5py.File(path, "r+") as file:
         del file["node/nodes/input/shape"]
     with pytest.raises(nm.InputError, match="expected a NIR file, could not read it"):
