@@ -5,8 +5,9 @@
 #   joules or in picojoules. Above all when the factor is a power of two: then every objective value keeps
 #   its mantissa, every comparison keeps its answer, and one seed must give one population.
 # True: that holds for NSGA-II and for MOEA/D, RVEA and SMS-EMOA as built here. NSGA-III, U-NSGA-III,
-#   AGE-MOEA, C-TAEA and SPEA2 end with other designs. They compare normalised quantities (intercepts,
-#   ranges, distances) with fixed small numbers, so from some scale on another branch is taken.
+#   AGE-MOEA, C-TAEA and SPEA2 end with other designs. The code behind the first three and SPEA2 compares
+#   intercepts, ranges and distances with fixed small numbers (1e-3, 1e-6, 1e-8), so from some scale on another
+#   branch is taken.
 # What it means for a mapper: energies of 1e-9 J and latencies of 1e-6 s lie below those numbers. Two papers
 #   that differ only in J and pJ did not run the same algorithm. Scale objectives to about 1 before pymoo
 #   sees them, and keep SI units for what is reported.
