@@ -174,7 +174,7 @@ class Scattering:
     def _draw(self, n):
         return np.exp(self.scatter * self.rng.standard_normal((n, 2)))
 
-    def estimates(self, mappings):
+    def estimated_metrics(self, mappings):
         metrics = dict(self.exact.evaluate(mappings))
         each = mappings.unstack()
         n = np.array([len(self.values[m]) for m in each])

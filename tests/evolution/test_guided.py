@@ -14,6 +14,7 @@ from neuromap_moo.calibration.measurements import Measurement
 from neuromap_moo.evolution.algorithms import make_algorithm
 from neuromap_moo.evolution.generation import new_state, search_generation
 from neuromap_moo.evolution.guided import FEATURES, SHARES, Correction, _features, _gains
+from neuromap_moo.mapping.mapping import stack
 from neuromap_moo.models.analytic import AnalyticEvaluator
 from neuromap_moo.models.metrics import minimised
 
@@ -78,13 +79,13 @@ def test_constants_are_fitted_to_what_was_measured(network, system):
     problem = nm.MappingProblem(network, system)
     other = system.with_costs({"t_synop_s": 3.0 * system.cost("t_synop_s"), "p_core_w": 2.0 * system.cost("p_core_w")})
     mappings = tuple(nm.varied_mappings(problem, 40, np.random.default_rng(0)).values())
-    exact = AnalyticEvaluator(problem.partitioner, other).evaluate(nm.mapping.stack(mappings))
+    exact = AnalyticEvaluator(problem.partitioner, other).evaluate(stack(mappings))
     measured = [
         Measurement(str(i), *pair, 1)
         for i, pair in enumerate(zip(exact["latency_s"].tolist(), exact["energy_j"].tolist(), strict=True))
     ]
     fitted = fitted_system(problem.partitioner, system, mappings, measured, np.random.default_rng(0))
-    again = AnalyticEvaluator(problem.partitioner, fitted).evaluate(nm.mapping.stack(mappings))
+    again = AnalyticEvaluator(problem.partitioner, fitted).evaluate(stack(mappings))
     np.testing.assert_allclose(again["latency_s"], exact["latency_s"], rtol=0.01)
     np.testing.assert_allclose(again["energy_j"], exact["energy_j"], rtol=0.02)
     assert fitted_system(problem.partitioner, system, mappings[:3], measured[:3], np.random.default_rng(0)) == system
