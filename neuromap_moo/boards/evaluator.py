@@ -17,7 +17,7 @@ from neuromap_moo.boards.noise import CONFIDENCE_Z, Estimates, estimates, name_o
 from neuromap_moo.boards.process import BoardProcess
 from neuromap_moo.boards.protocol import METRICS, PROTOCOL
 from neuromap_moo.boards.scheduler import CONTROL, FIRST, MOST_FAILURES, REPEAT, SUSPECT, Job, measure
-from neuromap_moo.boards.store import DONE, FAILURES, REFUSED, Attempt, Store, key_of
+from neuromap_moo.boards.store import DONE, FAILURES, REFUSED, Attempt, Store, key_of, keys_of
 from neuromap_moo.errors import InputError, finite_number, whole_number
 from neuromap_moo.mapping.files import entry_of
 from neuromap_moo.mapping.mapping import Mapping, MappingBatch
@@ -118,7 +118,7 @@ class DeviceEvaluator:
 
     def estimated_metrics(self, mappings: MappingBatch) -> Metrics:
         """Return every metric column for n mappings by what the store holds, nan where it holds nothing."""
-        keys = [key_of(m) for m in mappings.unstack()]
+        keys = keys_of(mappings)
         found = self.estimates()
         metrics = self._analytic.evaluate(mappings)
         steps = self.partitioner.steps_per_inference

@@ -17,11 +17,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from neuromap_moo.errors import InputError, first_line
-from neuromap_moo.mapping.mapping import Mapping
+from neuromap_moo.mapping.mapping import Mapping, MappingBatch
 
 #: Statuses of attempts. `done` alone has metrics; `running` belongs to a process that is at it.
 DONE, RUNNING, LOST, WITHDRAWN = "done", "running", "lost", "withdrawn"
@@ -59,6 +62,9 @@ MIGRATIONS = (
 
 BUSY_S = 60.0  # that a process waits for another's write
 
+#: Keys that are remembered. A search asks for those of all its mappings in every generation.
+KEYS_KEPT = 2**14
+
 
 class Attempt(NamedTuple):
     """One row: an attempt to measure a mapping on a board; `metrics` has the values of all repeats by metric."""
@@ -78,8 +84,28 @@ class Attempt(NamedTuple):
 
 def key_of(mapping: Mapping) -> str:
     """Return the digest that stands for a mapping in the store."""
-    text = json.dumps([mapping.cores_per_layer, mapping.core_of_slice])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return _digest(mapping.cores_per_layer, mapping.core_of_slice)
+
+
+def keys_of(mappings: MappingBatch) -> list[str]:
+    """Return `key_of` of n mappings, faster than one by one where they were asked for before."""
+    cores_per_layer = np.ascontiguousarray(mappings.cores_per_layer, dtype=np.int64)
+    core_of_slice = np.ascontiguousarray(mappings.core_of_slice, dtype=np.int32)
+    n_slices = cores_per_layer.sum(axis=1).tolist()
+    return [
+        _remembered_key(k.tobytes(), cores[:n].tobytes())
+        for k, cores, n in zip(cores_per_layer, core_of_slice, n_slices, strict=True)
+    ]
+
+
+@lru_cache(maxsize=KEYS_KEPT)
+def _remembered_key(cores_per_layer: bytes, core_of_slice: bytes) -> str:
+    return _digest(np.frombuffer(cores_per_layer, np.int64).tolist(), np.frombuffer(core_of_slice, np.int32).tolist())
+
+
+def _digest(cores_per_layer: Sequence[int], core_of_slice: Sequence[int]) -> str:
+    """Hash the JSON of a mapping; stores on disk hold these digests."""
+    return hashlib.sha256(json.dumps([cores_per_layer, core_of_slice]).encode()).hexdigest()[:32]
 
 
 def attempts_table(path: str | os.PathLike[str]) -> dict[str, list[Any]]:

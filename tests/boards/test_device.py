@@ -1,5 +1,6 @@
 """Boards behind the device protocol: what they say is checked, what fails is tried again, nothing measured is lost."""
 
+import hashlib
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 import neuromap_moo as nm
 from neuromap_moo.boards.protocol import FailureError, checked_ready, checked_result
 from neuromap_moo.boards.scheduler import MOST_FAILURES
-from neuromap_moo.boards.store import DONE, Store, key_of
+from neuromap_moo.boards.store import DONE, Store, key_of, keys_of
 from neuromap_moo.boards.virtual_board import Options, VirtualBoard, planted, truth
 from neuromap_moo.calibration.measurements import load_measurements
 from neuromap_moo.errors import DeviceError, InputError
@@ -599,6 +600,14 @@ def test_attempts_come_back_as_they_were_written(tmp_path):
     assert Store(tmp_path / "s.sqlite", "other", "sys").attempts() == []
     again = Store(tmp_path / "s.sqlite", "net", "sys").attempts()
     assert again == got
+
+
+def test_keys_of_a_batch_are_those_of_its_mappings_and_stay_as_they_are_on_disk():
+    mappings = [nm.Mapping((1, 2), (4, 0, 2**31 - 1)), nm.Mapping((2, 1), (4, 0, 7)), nm.Mapping((1, 1), (4, 0))]
+    for _ in range(2):
+        assert keys_of(stack(mappings)) == [key_of(m) for m in mappings]
+    text = "[[1, 1], [4, 0]]"
+    assert key_of(mappings[2]) == hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @pytest.mark.process
