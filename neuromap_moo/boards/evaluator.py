@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from neuromap_moo.arrays import FloatArray
-from neuromap_moo.boards.noise import CONFIDENCE_Z, Estimates, estimates, name_of
+from neuromap_moo.boards.noise import CONFIDENCE_Z, Drift, Estimate, Estimates, estimates, name_of
 from neuromap_moo.boards.process import BoardProcess
 from neuromap_moo.boards.protocol import METRICS, PROTOCOL
-from neuromap_moo.boards.scheduler import CONTROL, FIRST, MOST_FAILURES, REPEAT, SUSPECT, Job, measure
+from neuromap_moo.boards.scheduler import CONTROL, FIRST, MOST_FAILURES, REPEAT, Job, Scheduler
 from neuromap_moo.boards.store import DONE, FAILURES, REFUSED, Attempt, Store, key_of, keys_of
 from neuromap_moo.errors import InputError, finite_number, whole_number
 from neuromap_moo.mapping.files import entry_of
@@ -28,6 +28,9 @@ from neuromap_moo.partition.fixed import AnyPartitioner, FixedPartitioner
 from neuromap_moo.system.system import System, save_system
 
 STORE, FOLDER = "measurements.sqlite", "device"  #: what a run folder holds of its measurements
+
+#: Failures of a board in a row, after which it has to measure the control: one fewer than a mapping is blamed for.
+SUSPECT = MOST_FAILURES - 1
 
 
 def _never() -> bool:
@@ -41,15 +44,41 @@ def _nothing(text: str) -> None:
 class DeviceEvaluator:
     """Metrics of mappings from measurements on one board or several.
 
-    `command` starts a worker, a program that speaks the protocol; a list of them is that many boards. Each mapping is
-    measured `repeats` times in one attempt, of at most `time_limit_s`; a worker may take `start_limit_s` to be ready,
-    and is started again `restart_s` after a failure, then twice as long, and so on. Every `control_every` attempts a
-    board measures the first mapping of all again, to see it drift; 0 is never. A search ends with `confirm` attempts at
-    each mapping of its front. Attempts go into the SQLite file
-    `store`, by default in `folder`, which also takes the workers' logs and what they are given.
+    A mapping that the device refuses, or that has failed three times, has nan in the columns that are measured. Beside
+    COLUMNS there are `latency_ci95_s` and `energy_ci95_j`, half of the 95 % intervals, and `attempts`, the number of
+    attempts behind the values.
 
-    A mapping that the device refuses or that has failed three times has nan in the columns measured. Beside COLUMNS
-    there are `latency_ci95_s` and `energy_ci95_j`, half of the 95 % intervals, and `attempts`, those behind the values.
+    Parameters
+    ----------
+    partitioner
+        Of a network; a core graph, which no board can run, raises InputError.
+    system
+        The system that mappings are made for; workers are given it as a file.
+    command
+        Command line of a worker, a program that speaks the device protocol (docs/device.md). A list of command lines
+        is that many boards.
+    repeats
+        How often an attempt measures its mapping, at least 1.
+    time_limit_s
+        Of one attempt; a worker that takes longer is killed.
+    start_limit_s
+        A worker that is not ready after this time is killed.
+    restart_s
+        Pause of a board after a failure; it doubles with every further failure in a row.
+    control_every
+        After so many attempts a board measures the first mapping of all again, which shows its drift; 0 for never.
+    confirm
+        A search ends with this many attempts at each mapping of its front, at least 1.
+    store
+        SQLite file of all attempts; None for `measurements.sqlite` in `folder`.
+    folder
+        Folder for the workers' logs and the files they are given; None for the current one.
+
+    Raises
+    ------
+    InputError
+        For a value out of range, a command that is no command line, or a core graph.
+
     """
 
     name = "device"
@@ -71,12 +100,7 @@ class DeviceEvaluator:
     ) -> None:
         if isinstance(partitioner, FixedPartitioner):
             raise InputError("evaluator device: expected a network, got a core graph, which no board can run")
-        commands = [command] if isinstance(command, str) else list(command or [])
-        if not commands or not all(isinstance(c, str) for c in commands):
-            raise InputError(
-                f"evaluator.command: expected the command line of a worker or a list of them, got {command!r}; "
-                "e.g. 'python -m neuromap_moo.workers.virtual_board'"
-            )
+        commands = _command_lines(command)
         self.partitioner, self.system = partitioner, system
         self.repeats = whole_number("evaluator.repeats", repeats, 1)
         self.time_limit_s = finite_number("evaluator.time_limit_s", time_limit_s, 0.0, "s", above=True)
@@ -109,38 +133,31 @@ class DeviceEvaluator:
 
     def evaluate(self, mappings: MappingBatch) -> Metrics:
         """Return every metric column for n mappings, (n,) each, after measuring those that the store does not know."""
-        self._measure(mappings.unstack(), FIRST, 1)
+        self._measure_missing(mappings.unstack(), FIRST, 1)
         return self.estimated_metrics(mappings)
 
     def request_attempts(self, mappings: Sequence[Mapping], attempts: int) -> None:
         """Measure mappings until so many attempts at each are done, or it has failed."""
-        self._measure(mappings, REPEAT, attempts)
+        self._measure_missing(mappings, REPEAT, attempts)
 
     def estimated_metrics(self, mappings: MappingBatch) -> Metrics:
         """Return every metric column for n mappings by what the store holds, nan where it holds nothing."""
         keys = keys_of(mappings)
-        found = self.estimates()
-        metrics = self._analytic.evaluate(mappings)
+        of = self.estimates().of
+        measured = {name: _columns_of(of.get(name, {}), keys) for name in METRICS}
+        latency_s, latency_ci95_s = measured["latency_s"]
+        energy_j, energy_ci95_j = measured["energy_j"]
+        attempts = [of["latency_s"][key].attempts if key in of["latency_s"] else 0 for key in keys]
         steps = self.partitioner.steps_per_inference
-        measured: dict[str, tuple[FloatArray, FloatArray]] = {}
-        for name in METRICS:
-            of = found.of.get(name, {})
-            value, error = (
-                np.array([getattr(of[key], what) if key in of else np.nan for key in keys])
-                for what in ("value", "relative_error")
-            )
-            measured[name] = value, CONFIDENCE_Z * error * value
-        latency_s = measured["latency_s"][0]
-        attempts = [found.of["latency_s"][key].attempts if key in found.of["latency_s"] else 0 for key in keys]
         step_s = latency_s / (steps + self.partitioner.depth - 1)
         return {
-            **metrics,
+            **self._analytic.evaluate(mappings),
             "latency_s": latency_s,
-            "energy_j": measured["energy_j"][0],
+            "energy_j": energy_j,
             "step_time_s": step_s,
             "throughput_hz": 1.0 / (steps * step_s),
-            "latency_ci95_s": measured["latency_s"][1],
-            "energy_ci95_j": measured["energy_j"][1],
+            "latency_ci95_s": latency_ci95_s,
+            "energy_ci95_j": energy_ci95_j,
             "attempts": np.array(attempts, dtype=np.int64),
         }
 
@@ -160,24 +177,19 @@ class DeviceEvaluator:
         return list(self.opened().mappings(list(keys)).values())
 
     def summary(self) -> dict[str, Any]:
-        """Return what became of the attempts in the store, board by board, and how far values can be trusted."""
+        """Return what became of the attempts in the store, and how far values can be trusted.
+
+        Keys: `store` (its path); `attempts`, `done` and `controls` (numbers of attempts); `scatter_within_attempts` and
+        `scatter_between_attempts` (relative standard deviations, by metric); `boards`, by name, each with its number of
+        attempts by status, `seconds_measuring`, `seconds_lost` (of attempts that gave nothing), `drift` (by metric: how
+        far the control is off at the end, relatively) and `drift_corrected`; where boards were given up, `given_up`
+        with the reasons.
+        """
         attempts = self.opened().attempts()
         found = self.estimates()
-        boards: dict[str, dict[str, object]] = {}
-        for label in dict.fromkeys(name_of(a) for a in attempts):
-            own = [a for a in attempts if name_of(a) == label]
-            ended = [a for a in own if a.ended_s == a.ended_s]
-            counts = {s: sum(a.status == s for a in own) for s in dict.fromkeys(a.status for a in own)}
-            spent = {True: 0.0, False: 0.0}
-            for a in ended:
-                spent[a.status == DONE] += a.ended_s - a.started_s
-            boards[label] = {
-                **counts,
-                "seconds_measuring": spent[True],
-                "seconds_lost": spent[False],
-                "drift": {d.metric: d.last - 1.0 for d in found.drifts if d.board == label},
-                "drift_corrected": any(d.corrected for d in found.drifts if d.board == label),
-            }
+        by_board: dict[str, list[Attempt]] = {}
+        for a in attempts:
+            by_board.setdefault(name_of(a), []).append(a)
         given_up = {board.label: board.given_up for board in self.boards if board.given_up}
         return {
             "store": str(self.store_path),
@@ -186,7 +198,10 @@ class DeviceEvaluator:
             "controls": sum(a.status == DONE and a.purpose == CONTROL for a in attempts),
             "scatter_within_attempts": found.within,
             "scatter_between_attempts": found.between,
-            "boards": boards,
+            "boards": {
+                name: _board_summary(own, [d for d in found.drifts if d.board == name])
+                for name, own in by_board.items()
+            },
             **({"given_up": given_up} if given_up else {}),
         }
 
@@ -204,7 +219,8 @@ class DeviceEvaluator:
             self.store.close()
             self.store = None
 
-    def _measure(self, mappings: Sequence[Mapping], purpose: str, at_least: int) -> None:
+    def _measure_missing(self, mappings: Sequence[Mapping], purpose: str, at_least: int) -> None:
+        """Measure mappings until `at_least` attempts at each are done, or it has failed."""
         store = self.opened()
         attempts = store.attempts()
         done, failures = _counts(attempts)
@@ -219,17 +235,17 @@ class DeviceEvaluator:
         self._hand_over()
         if self._control_of(attempts) is None:
             self._control = jobs[0].mapping
-        measure(
-            self.boards,
-            jobs,
-            store,
-            lambda mapping: entry_of(key_of(mapping)[:12], mapping, self.partitioner.network),
-            self._control_due,
-            self.repeats,
-            self.time_limit_s,
-            self.should_stop,
-            self.say,
-        )
+        Scheduler(
+            boards=self.boards,
+            waiting=jobs,
+            store=store,
+            entry_of=lambda mapping: entry_of(key_of(mapping)[:12], mapping, self.partitioner.network),
+            control_due=self._control_due,
+            repeats=self.repeats,
+            time_limit_s=self.time_limit_s,
+            should_stop=self.should_stop,
+            say=self.say,
+        ).run()
 
     def _hand_over(self) -> None:
         """Write the network and the system for the workers to read, once."""
@@ -260,11 +276,46 @@ class DeviceEvaluator:
             return self._control  # are these mappings bad, or is the board?
         if not self.control_every or failures.get(key, 0) >= MOST_FAILURES:
             return None
-        own = [a for a in attempts if name_of(a) == board.full_name and a.status == DONE]
-        since = next((i for i, a in enumerate(reversed(own)) if a.mapping == key), None)
-        if since is None:  # on its first board the control is about to be measured anyway
-            return self._control if own or any(a.mapping == key for a in attempts) else None
-        return self._control if since >= self.control_every else None
+        own = [a.mapping for a in attempts if name_of(a) == board.full_name and a.status == DONE]
+        if key in own:
+            due = own[::-1].index(key) >= self.control_every
+        else:  # on its first board the control is about to be measured anyway
+            due = bool(own) or any(a.mapping == key for a in attempts)
+        return self._control if due else None
+
+
+def _command_lines(command: str | Sequence[str] | None) -> list[str]:
+    commands = [command] if isinstance(command, str) else list(command or [])
+    if not commands or not all(isinstance(c, str) for c in commands):
+        raise InputError(
+            f"evaluator.command: expected the command line of a worker or a list of them, got {command!r}; "
+            "e.g. 'python -m neuromap_moo.workers.virtual_board'"
+        )
+    return commands
+
+
+def _columns_of(estimates_of: dict[str, Estimate], keys: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    """Return values (n,) of mappings in one metric, and half of their 95 % intervals; nan where there are none."""
+    found = [estimates_of.get(key) for key in keys]
+    value = np.array([np.nan if e is None else e.value for e in found])
+    error = np.array([np.nan if e is None else e.relative_error for e in found])
+    return value, CONFIDENCE_Z * error * value
+
+
+def _board_summary(attempts: Sequence[Attempt], drifts: Sequence[Drift]) -> dict[str, object]:
+    """Return what became of the attempts on one board; see `DeviceEvaluator.summary`."""
+    statuses = [a.status for a in attempts]
+    seconds = {True: 0.0, False: 0.0}
+    for a in attempts:
+        if a.ended_s == a.ended_s:  # not nan
+            seconds[a.status == DONE] += a.ended_s - a.started_s
+    return {
+        **{status: statuses.count(status) for status in dict.fromkeys(statuses)},
+        "seconds_measuring": seconds[True],
+        "seconds_lost": seconds[False],
+        "drift": {d.metric: d.last - 1.0 for d in drifts},
+        "drift_corrected": any(d.corrected for d in drifts),
+    }
 
 
 def _counts(attempts: Sequence[Attempt]) -> tuple[dict[str, int], dict[str, int]]:

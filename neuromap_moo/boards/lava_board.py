@@ -128,12 +128,12 @@ class LavaBoard:
                 f"'{missing[0]}[0]'; there is none for {', '.join(map(repr, missing))}"
             )
         if options.dry_run:
-            return "lava dry run", ("spikes",), self.measure
+            return "lava dry run", ("spikes",), self.values_of
         where = options.board or options.partition or "on this host"
-        return f"loihi2 {where}", ("latency_s", "energy_j") if options.energy_steps else ("latency_s",), self.measure
+        return f"loihi2 {where}", ("latency_s", "energy_j") if options.energy_steps else ("latency_s",), self.values_of
 
-    def measure(self, message: abc.Mapping[str, Any]) -> dict[str, list[float]]:
-        """Return the values of all repeats by metric."""
+    def values_of(self, message: abc.Mapping[str, Any]) -> dict[str, list[float]]:
+        """Return the values of all repeats by metric, for a message `measure`."""
         given, repeats = message["mapping"], message["repeats"]
         mapping = Mapping(given["cores_per_layer"], given["core_of_slice"])
         if self.options.dry_run:

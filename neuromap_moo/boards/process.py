@@ -96,7 +96,9 @@ class BoardProcess:
         self._send(self.hello, until)
         self.name, self.metrics = checked_ready(self._line(until))
 
-    def measure(self, attempt: int, entry: Mapping[str, Any], repeats: int, limit_s: float) -> dict[str, list[float]]:
+    def request_values(
+        self, attempt: int, entry: Mapping[str, Any], repeats: int, limit_s: float
+    ) -> dict[str, list[float]]:
         """Have a mapping measured and return the values by metric; raises FailureError."""
         until = time.monotonic() + limit_s
         self._send({"type": "measure", "id": attempt, "mapping": entry, "repeats": repeats}, until)

@@ -1,4 +1,4 @@
-"""A board that is none: the packet simulator behind the device protocol, as slow, noisy and unreliable as asked for.
+"""A simulated board: the packet simulator behind the device protocol, as slow, noisy and unreliable as asked for.
 
     python -m neuromap_moo.workers.virtual_board --help
 
@@ -99,10 +99,10 @@ class VirtualBoard:
         fewest = self._evaluator.partitioner.minimum.tolist()
         cores = system.usable_cores[: sum(fewest)].tolist()
         self._exact(Mapping(tuple(fewest), tuple(cores)))  # compiles: no part of a measurement
-        return f"virtual board {self.options.seed}", METRICS, self.measure
+        return f"virtual board {self.options.seed}", METRICS, self.simulate
 
-    def measure(self, message: abc.Mapping[str, Any]) -> dict[str, list[float]]:
-        """Return the values of all repeats by metric."""
+    def simulate(self, message: abc.Mapping[str, Any]) -> dict[str, list[float]]:
+        """Return the values of all repeats by metric, for a message `measure`."""
         options = self.options
         # Noise and failures go by the id, so a run can be repeated, and a second attempt has luck of its own.
         rng = np.random.default_rng([options.luck, int(message["id"])])

@@ -40,7 +40,7 @@ def main() -> int:
     what, job_path, result, prefix = sys.argv[1:]
     name_shared_memory(prefix)
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
-    work = {"names": names, "place": place, "spikes": spikes, "measure": measure}
+    work = {"names": names, "place": place, "spikes": spikes, "measure": run_on_chip}
     try:
         arrays = work[what](job)
     except (RefusedError, PlacementError) as error:
@@ -94,7 +94,7 @@ def spikes(job: Job) -> dict[str, np.ndarray]:
     return {name: arrays[f"sent_{i}"] for i, name in named if f"sent_{i}" in arrays}
 
 
-def measure(job: Job) -> dict[str, np.ndarray]:
+def run_on_chip(job: Job) -> dict[str, np.ndarray]:
     """Run on the chip; return `execution_time_s` (steps,), or `energy_j` of all steps and its `static_energy_j`."""
     Profiler = _extension()
     from lava.magma.core.run_conditions import RunSteps
