@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import chi2
 
 from neuromap_moo.arrays import FloatArray
 from neuromap_moo.boards.store import DONE, Attempt
@@ -148,6 +147,8 @@ def _drifts(
     metric: str, attempts: Sequence[Attempt], logs: Mapping[int, FloatArray], within: float
 ) -> tuple[list[Drift], float]:
     """Return the drift of each board, and the variance of one measurement of the control."""
+    from scipy.stats import chi2  # takes long to import
+
     by_board: dict[str, list[Attempt]] = {}
     for a in sorted(attempts, key=lambda a: a.started_s):
         by_board.setdefault(name_of(a), []).append(a)

@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 from scipy.optimize import brentq, least_squares
-from scipy.stats import f as f_distribution
 
 from neuromap_moo.arrays import BoolArray, FloatArray, IntArray
 from neuromap_moo.calibration.counts import Counts
@@ -171,6 +170,8 @@ class TimeFit:
 
     def _tolerance(self, n_free: int) -> float:
         """Return how many times the loss may grow when one of so many constants goes (F-test)."""
+        from scipy.stats import f as f_distribution  # takes long to import
+
         rest = max(self.log_step.size - n_free, 1)
         return 1.0 + float(f_distribution.ppf(1.0 - SIGNIFICANCE, 1, rest)) / rest
 

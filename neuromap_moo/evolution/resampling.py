@@ -6,26 +6,35 @@ Research 204(3), 2010: two mappings are compared with confidence or measured aga
 
 from __future__ import annotations
 
-from typing import Any
-
 import moocore
 import numpy as np
 
 from neuromap_moo.arrays import FloatArray, IntArray
 from neuromap_moo.boards.noise import CONFIDENCE_Z
 from neuromap_moo.mapping.encoding import Genomes
-from neuromap_moo.models.metrics import Metrics, half_interval, minimised
+from neuromap_moo.models.evaluator import MeasuringEvaluator
+from neuromap_moo.models.metrics import half_interval, minimised
+from neuromap_moo.problem.problem import MappingProblem
 
 AGAIN_SHARE = 0.2  #: of the mappings measured in a generation: so many further attempts at most
 MOST_ATTEMPTS = 5  # at one mapping, before the front is confirmed
 
 
-def estimated_objectives(problem: Any, X: Genomes) -> tuple[FloatArray, FloatArray, IntArray]:
+def measuring_evaluator(problem: MappingProblem) -> MeasuringEvaluator:
+    """Return the evaluator of a problem whose objectives are measured; raises TypeError where they are not."""
+    if not isinstance(problem.evaluator, MeasuringEvaluator):
+        raise TypeError(
+            f"evaluator: expected one that measures, such as evaluator=device, got '{problem.evaluator.name}'"
+        )
+    return problem.evaluator
+
+
+def estimated_objectives(problem: MappingProblem, X: Genomes) -> tuple[FloatArray, FloatArray, IntArray]:
     """Return minimised objectives (n, m), their standard errors (n, m) and attempts (n,) of genotypes, from the store.
 
     Rows of mappings that could not be measured are nan.
     """
-    metrics: Metrics = problem.evaluator.estimated_metrics(problem.encoding.decode(X))
+    metrics = measuring_evaluator(problem).estimated_metrics(problem.encoding.decode(X))
     F = minimised(metrics, problem.objectives)
     errors = np.stack([half_interval(metrics, name) for name in problem.objectives], axis=1) / CONFIDENCE_Z
     F[~np.isfinite(F).all(axis=1)] = np.nan
@@ -33,11 +42,26 @@ def estimated_objectives(problem: Any, X: Genomes) -> tuple[FloatArray, FloatArr
 
 
 def undecided(F: FloatArray, errors: FloatArray, attempts: IntArray) -> IntArray:
-    """Return the mappings, in the order of urgency, of which it is not sure whether they belong to the front.
+    """Return the mappings of which it is not certain whether they belong to the front, most urgent first.
 
-    A pair with a member of the front is undecided where neither dominance nor its absence is certain: it is not for
-    sure better in one objective and worse in another, and in some objective it may be either. Of a pair the one with
-    fewer attempts is named, members of the front first, then those with fewest attempts.
+    A member of the front and another mapping are an undecided pair where the errors leave open whether one dominates
+    the other. They are decided where the member is certainly better in one objective and certainly worse in another, or
+    where every objective is certain. Of an undecided pair the mapping with fewer attempts is returned.
+
+    Parameters
+    ----------
+    F
+        Minimised objectives (n, m), nan for mappings without values.
+    errors
+        Their standard errors (n, m).
+    attempts
+        Attempts behind each mapping (n,). Mappings with MOST_ATTEMPTS are not returned.
+
+    Returns
+    -------
+    rows
+        (k,): members of the front first, then by fewest attempts.
+
     """
     front = np.flatnonzero(moocore.is_nondominated(F, keep_weakly=False))
     difference = F[front][:, None] - F[None]
@@ -53,30 +77,32 @@ def undecided(F: FloatArray, errors: FloatArray, attempts: IntArray) -> IntArray
     return np.asarray(named[order])
 
 
-def resolve_ties(problem: Any, X: Genomes, allowed: int) -> int:
+def resolve_ties(problem: MappingProblem, X: Genomes, allowed: int) -> int:
     """Measure undecided mappings among `X` (n, V) once more, at most `allowed` of them; return how many."""
+    evaluator = measuring_evaluator(problem)
     F, errors, attempts = estimated_objectives(problem, X)
     rows = undecided(F, errors, attempts)[:allowed]
     for n in np.unique(attempts[rows]).tolist():
-        if problem.evaluator.should_stop():
+        if evaluator.should_stop():
             break
         again = rows[attempts[rows] == n]
-        problem.evaluator.request_attempts(problem.encoding.decode(X[again]).unstack(), n + 1)
+        evaluator.request_attempts(problem.encoding.decode(X[again]).unstack(), n + 1)
     return int(rows.size)
 
 
-def confirm(problem: Any, X: Genomes) -> bool:
-    """Measure the front among `X` until each of its members has as many attempts as the evaluator asks for.
+def confirm(problem: MappingProblem, X: Genomes) -> bool:
+    """Measure the front among `X` (n, V) until each of its members has as many attempts as the evaluator asks for.
 
     Returns false where it was stopped before that. Members that fail on the way are left as they are.
     """
+    evaluator = measuring_evaluator(problem)
     tried = np.zeros(len(X), dtype=np.bool_)
-    while not problem.evaluator.should_stop():
+    while not evaluator.should_stop():
         F, _, attempts = estimated_objectives(problem, X)
         front = moocore.is_nondominated(F, keep_weakly=False)
-        few = front & (attempts < problem.evaluator.confirm) & ~tried
+        few = front & (attempts < evaluator.confirm) & ~tried
         if not few.any():
             return True
-        problem.evaluator.request_attempts(problem.encoding.decode(X[few]).unstack(), problem.evaluator.confirm)
+        evaluator.request_attempts(problem.encoding.decode(X[few]).unstack(), evaluator.confirm)
         tried |= few
     return False

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
 
 from neuromap_moo.arrays import FloatArray, IntArray
 from neuromap_moo.errors import InputError, did_you_mean, first_line, whole_number
@@ -213,6 +212,8 @@ def _half_interval(values: FloatArray) -> FloatArray:
     s = values.shape[1]
     if s == 1:
         return np.full(len(values), np.inf)
+    from scipy.stats import t as student_t  # takes long to import
+
     return np.asarray(student_t.ppf(0.5 + CONFIDENCE / 2, s - 1) * values.std(axis=1, ddof=1) / np.sqrt(s))
 
 
