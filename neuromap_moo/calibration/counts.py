@@ -19,33 +19,30 @@ from neuromap_moo.system.topology import MESH_CLASSES
 
 
 class Counts(NamedTuple):
-    """What constants are multiplied with, (n,) each: of a timestep by load or link class."""
+    """What constants are multiplied with in one timestep of n mappings, (n,) each."""
 
-    largest: dict[str, FloatArray]  # by cost, of the slice or link that has most
-    total: dict[str, FloatArray]
-    chips: FloatArray
+    largest: dict[str, FloatArray]  # by time constant: of the slice or link that has most
+    total: dict[str, FloatArray]  # by energy constant: of all slices or links
+    chips: FloatArray  # in use
     cores: FloatArray
     steps_per_inference: int
     latency_steps: int
 
 
 def count(partitioner: AnyPartitioner, system: System, mappings: Sequence[Mapping]) -> Counts:
-    """Count what each of n mappings makes the slowest core, the busiest link and all of them do; see `Counts`."""
-    rows: list[dict[str, float]] = []
-    for mapping in mappings:
-        k = np.array(mapping.cores_per_layer)
-        load = dict(zip(LOADS, partitioner.core_graphs(k[None]).loads[0].tolist(), strict=True))
-        links = link_loads(partitioner, system, mapping)
-        row = {cost: load[name] for name, cost in (TIMES | EVENTS).items()}
-        for i, name in enumerate(MESH_CLASSES):
-            of_class = links.between[system.links.link_class == i]
-            row[f"largest.{name}"], row[f"total.{name}"] = of_class.max(initial=0.0), of_class.sum()
-        for name, of_class in (("inject", links.inject), ("eject", links.eject)):
-            row[f"largest.{name}"], row[f"total.{name}"] = of_class.max(), of_class.sum()
-        cores = np.array(mapping.core_of_slice)
-        row["chips"] = np.unique(system.chip_of_router[system.router_of_core[cores]]).size
-        row["cores"] = cores.size
-        rows.append(row)
+    """Count what each of n mappings makes the slowest core, the busiest link and all of them do.
+
+    Parameters
+    ----------
+    partitioner
+        That of the problem the mappings belong to.
+    system
+        Its links and chips count, its constants do not.
+    mappings
+        n of them, at least one.
+
+    """
+    rows = [_counts_of(partitioner, system, mapping) for mapping in mappings]
     column = {key: np.array([row[key] for row in rows], dtype=np.float64) for key in rows[0]}
     steps = partitioner.steps_per_inference
     return Counts(
@@ -58,3 +55,17 @@ def count(partitioner: AnyPartitioner, system: System, mappings: Sequence[Mappin
         steps_per_inference=steps,
         latency_steps=steps + partitioner.depth - 1,
     )
+
+
+def _counts_of(partitioner: AnyPartitioner, system: System, mapping: Mapping) -> dict[str, float]:
+    k = np.array(mapping.cores_per_layer)
+    load = dict(zip(LOADS, partitioner.core_graphs(k[None]).loads[0].tolist(), strict=True))
+    counts = {cost: load[name] for name, cost in (TIMES | EVENTS).items()}
+    links = link_loads(partitioner, system, mapping)
+    by_class = {c: links.between[system.links.link_class == i] for i, c in enumerate(MESH_CLASSES)}
+    for c, messages in (by_class | {"inject": links.inject, "eject": links.eject}).items():
+        counts[f"largest.{c}"], counts[f"total.{c}"] = messages.max(initial=0.0), messages.sum()
+    cores = np.array(mapping.core_of_slice)
+    counts["chips"] = np.unique(system.chip_of_router[system.router_of_core[cores]]).size
+    counts["cores"] = cores.size
+    return counts

@@ -9,21 +9,34 @@ from scipy.optimize import lsq_linear
 
 from neuromap_moo.arrays import FloatArray, IntArray
 from neuromap_moo.calibration.counts import Counts
-from neuromap_moo.calibration.terms import (
-    BOUNDS_FACTOR,
-    FITTED,
-    NO_DATA,
-    NOT_IDENTIFIABLE,
-    PRIOR,
-    STATIC,
-    TOGETHER,
-    ZERO,
-)
+from neuromap_moo.calibration.terms import BOUNDS_FACTOR, FITTED, NO_DATA, NOT_IDENTIFIABLE, STATIC, TOGETHER, ZERO
 from neuromap_moo.system.system import System
+
+#: Energies are held to the preset as if it were known to this many times itself. A direction in which their standard
+#: error is more than once the preset is one that the data say nothing about.
+PRIOR = 3.0
+
+#: A constant has a part in such a direction where its component of the unit vector is larger than this.
+PART = 0.3
 
 
 class EnergyFit:
-    """The energy constants in J or W, and their fit; static energy is charged for the measured latency."""
+    """The energy constants in J or W, and their fit; static energy is charged for the measured latency.
+
+    Parameters
+    ----------
+    counts
+        What the constants are multiplied with, of n mappings.
+    system
+        Has the preset's constants.
+    latency_s
+        Measured, (n,).
+    energy_j
+        Measured per inference, (n,), nan where it was not.
+    weight
+        Of each mapping's residual, (n,).
+
+    """
 
     def __init__(
         self, counts: Counts, system: System, latency_s: FloatArray, energy_j: FloatArray, weight: FloatArray
@@ -41,7 +54,7 @@ class EnergyFit:
         self.weight = weight
 
     def fit(self, rows: IntArray) -> FloatArray:
-        """Return constants (p,) fitted to some mappings."""
+        """Return constants (p,) fitted to some mappings; the preset's where none of these has an energy."""
         rows = rows[self.measured[rows]]
         if not (rows.size and self.free.any()):
             return self.preset.copy()
@@ -59,28 +72,30 @@ class EnergyFit:
         status = [ZERO if preset == 0.0 else NO_DATA for preset in self.preset]
         if not (self.measured.any() and self.free.any()):
             return status
-        free = np.flatnonzero(self.free)
-        for i in free:
+        for i in np.flatnonzero(self.free):
             status[i] = FITTED
-        A, b = self._system(np.flatnonzero(self.measured))
-        noise = self._noise(A, b)
-        _, sizes, directions = np.linalg.svd(A, full_matrices=True)
-        sizes = np.concatenate([sizes, np.zeros(len(directions) - sizes.size)])
-        for direction in directions[sizes < noise]:
-            group = free[np.abs(direction) > 0.3]
+        for group in self._not_identified():
             for i in group:
                 others = ", ".join(self.names[k] for k in group if k != i)
                 status[i] = f"{TOGETHER} {others}" if others else NOT_IDENTIFIABLE
         return status
 
+    def _not_identified(self) -> list[IntArray]:
+        """Return the constants of each direction that is lost in the noise."""
+        A, b = self._system(np.flatnonzero(self.measured))
+        _, sizes, directions = np.linalg.svd(A, full_matrices=True)
+        sizes = np.concatenate([sizes, np.zeros(len(directions) - sizes.size)])
+        free = np.flatnonzero(self.free)
+        return [free[np.abs(direction) > PART] for direction in directions[sizes < self._noise(A, b)]]
+
     def _system(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Return what the free constants, in units of the preset, have to solve: matrix (r, f) and right side (r,)."""
+        """Return the equations of the free constants in units of the preset: matrix (r, f) and right side (r,)."""
         weight, relative = self.weight[rows], self.relative[rows]
         return weight[:, None] * relative[:, self.free], weight * (1.0 - relative[:, ~self.free].sum(axis=1))
 
     @staticmethod
     def _noise(A: FloatArray, b: FloatArray) -> float:
-        """Standard deviation of the residuals, and some for what the arithmetic loses."""
+        """Return the standard deviation of the residuals, and a little more for rounding."""
         solution = np.linalg.lstsq(A, b, rcond=None)[0]
         spare = max(A.shape[0] - A.shape[1], 1)
         return float(np.linalg.norm(A @ solution - b) / math.sqrt(spare) + 1e-9 * np.linalg.norm(A))

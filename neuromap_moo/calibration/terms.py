@@ -1,4 +1,4 @@
-"""What is fitted, and how a fitted constant is told."""
+"""The constants that are fitted, and what is said of each."""
 
 from __future__ import annotations
 
@@ -6,55 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
-
-from neuromap_moo.arrays import FloatArray
 from neuromap_moo.system.costs import Constant
 from neuromap_moo.system.system import System
 
-
-def in_unit(system: System, name: str, value: float) -> float:
-    """Return a time per count in the unit of the constant, and the other way round: links have a bandwidth."""
-    return float(system.cost("message_bits") / value if name.startswith("bandwidth") else value)
-
-
-def constant_of(system: System, name: str, value: float, source: str = "") -> Constant:
-    """Return a cost with another value; a barrier between those that the system names is a new one."""
-    unit = system.costs[name].unit if name in system.costs else "s"
-    return Constant(value, unit, source, "derived")
-
-
-def with_sources(system: System, constants: Sequence[Fitted], source: str) -> System:
-    """Return the system with what was fitted, and what is said of it."""
-    changed = {}
-    for c in constants:
-        if c.status in (NO_DATA, ZERO) or c.value == c.preset:
-            continue
-        said = f"95 % interval {c.low:.4g} to {c.high:.4g}" if c.status == FITTED else c.status
-        made = constant_of(system, c.name, c.value, f"{source}; {said}")
-        if c.status == FITTED and c.low <= c.value <= c.high:
-            made = replace(made, low=c.low, high=c.high)
-        changed[c.name] = made
-    return replace(system.with_costs(changed), name=f"{system.name}_calibrated")
-
-
-#: Energies are held to the preset as if it were known to this many times itself. A direction in which their standard
-#: error is more than once the preset is one that the data say nothing about.
-PRIOR = 3.0
-
-#: A fitted constant is at most this many times larger or smaller than the preset's; what is 0 there stays 0.
-BOUNDS_FACTOR = 1000.0
-
-BOOTSTRAPS, CONFIDENCE, HELD_OUT_SHARE = 200, 0.95, 0.25
-
-#: Time constants and energy constants by the load they go with (see partition.LOADS).
+#: Time constants and energy constants by the load they are multiplied with (see LOADS of partition/core_graph.py).
 TIMES = {"dendops_max": "t_dendop_s", "synops_max": "t_synop_s", "synmem_reads_max": "t_synmem_s"}
 EVENTS = {"dendops": "e_dendop_j", "synops": "e_synop_j", "synmem_reads": "e_synmem_j", "messages": "e_message_j"}
 STATIC = ("p_chip_w", "p_core_w")
 
 PREDICTED = ("latency_s", "energy_j")  #: metric columns that can be measured
 
-#: What is said of a constant.
+#: A fitted constant is at most this many times larger or smaller than the preset's; what is 0 there stays 0.
+BOUNDS_FACTOR = 1000.0
+
+#: Statuses of constants. The last two are followed by the names of others.
 FITTED, NO_DATA, ZERO, NOT_IDENTIFIABLE = "fitted", "no data", "zero in preset", "not identifiable"
 SLACK, TOGETHER = "does not bind", "only together with"
 
@@ -70,8 +35,33 @@ class Fitted(NamedTuple):
     status: str
 
 
-def interval_of(drawn: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """Return the ends of the central interval at CONFIDENCE, (p,) each, of b bootstrap draws (p,)."""
-    tail = (1.0 - CONFIDENCE) / 2
-    low, high = np.quantile(np.array(drawn), (tail, 1.0 - tail), axis=0)
-    return low, high
+def in_unit(system: System, name: str, value: float) -> float:
+    """Convert seconds or joules per count to the unit of the constant, or back.
+
+    Both ways are the same: links have a bandwidth, message_bits / seconds; all others keep their value.
+    """
+    return float(system.cost("message_bits") / value if name.startswith("bandwidth") else value)
+
+
+def constant_of(system: System, name: str, value: float, source: str = "") -> Constant:
+    """Return the constant `name` of a system with another value; a new one, in s, where the system has none.
+
+    It has none for a barrier between two numbers of chips that it names.
+    """
+    unit = system.costs[name].unit if name in system.costs else "s"
+    return Constant(value, unit, source, "derived")
+
+
+def with_sources(system: System, constants: Sequence[Fitted], source: str) -> System:
+    """Return the system with the fitted constants; their sources are `source` and their interval or status."""
+    changed = {}
+    for c in constants:
+        if c.status in (NO_DATA, ZERO) or c.value == c.preset:
+            continue
+        is_fitted = c.status == FITTED
+        said = f"95 % interval {c.low:.4g} to {c.high:.4g}" if is_fitted else c.status
+        constant = constant_of(system, c.name, c.value, f"{source}; {said}")
+        if is_fitted and c.low <= c.value <= c.high:
+            constant = replace(constant, low=c.low, high=c.high)
+        changed[c.name] = constant
+    return replace(system.with_costs(changed), name=f"{system.name}_calibrated")

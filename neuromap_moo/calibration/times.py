@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import brentq, least_squares
@@ -23,7 +24,20 @@ MINIMUM_BINDING, SIGNIFICANCE = 3, 0.05
 
 
 class TimeFit:
-    """The time constants as seconds per count (of a link: per message), and their fit."""
+    """The time constants as seconds per count (of a link: per message), and their fit.
+
+    Parameters
+    ----------
+    counts
+        What the constants are multiplied with, of n mappings.
+    system
+        Has the preset's constants.
+    latency_s
+        Measured, (n,).
+    weight
+        Of each mapping's residual, (n,).
+
+    """
 
     def __init__(self, counts: Counts, system: System, latency_s: FloatArray, weight: FloatArray) -> None:
         columns = dict(counts.largest)
@@ -40,20 +54,20 @@ class TimeFit:
         self.latency_steps = counts.latency_steps
         self.measured = np.log(latency_s / counts.latency_steps)
         self.weight = weight
-        #: Logarithm of what another evaluator's time is of the analytic model's, by `corrected`.
-        self.beyond = np.zeros(latency_s.size)
+        #: log(evaluator's time / analytic model's time), see `corrected`.
+        self.log_ratio = np.zeros(latency_s.size)
         #: Constants that a fit can move.
         self.free = (self.preset > 0.0) & (self.columns > 0.0).any(axis=0)
 
     @property
     def log_step(self) -> FloatArray:
-        """Logarithm of the step times (n,) that the analytic model shall have."""
-        return self.measured - self.beyond
+        """Logarithm of the step times (n,) that the analytic model has to give."""
+        return self.measured - self.log_ratio
 
     def corrected(self, ratio: FloatArray) -> TimeFit:
         """Return the same for an evaluator whose times are `ratio` (n,) of the analytic model's."""
         other = copy.copy(self)
-        other.beyond = np.log(ratio)
+        other.log_ratio = np.log(ratio)
         return other
 
     def latency_s(self, constants: FloatArray) -> FloatArray:
@@ -61,7 +75,7 @@ class TimeFit:
         return self.latency_steps * self.step_s(constants, np.arange(self.measured.size))
 
     def step_s(self, constants: FloatArray, rows: IntArray, norm: float = math.inf) -> FloatArray:
-        """Step times by constants (q,)."""
+        """Step times (r,) of some mappings by constants (q,); `norm` is the p-norm in place of the maximum."""
         return np.asarray(self._parts(constants, rows, norm)[0])
 
     def fit(
@@ -71,29 +85,25 @@ class TimeFit:
         start: FloatArray | None = None,
         free: BoolArray | None = None,
     ) -> FloatArray:
-        """Return constants (q,) fitted to some mappings, from many starts or from one; those not free are as in it."""
+        """Return constants (q,) fitted to some mappings.
+
+        Parameters
+        ----------
+        rows
+            The mappings.
+        rng
+            Draws starting points.
+        start
+            The one starting point (q,); None for the preset and STARTS random ones.
+        free
+            Which constants may change (q,); the others stay as in `start`. None for all that can.
+
+        """
         base = self.preset if start is None else start
         free = self.free if free is None else free
-        centre, reach = np.log(self.preset[free]), math.log(BOUNDS_FACTOR)
-        starts = [np.clip(np.log(base[free]), centre - reach, centre + reach)]
-        if start is None:
-            wide = math.log(START_SPREAD)
-            starts += [centre + rng.uniform(-wide, wide, centre.size) for _ in range(STARTS)]
         best, least = base.copy(), math.inf
-        for u in starts:
-            found = base.copy()
-            for norm in NORMS if start is None else NORMS[-1:]:
-                solved = least_squares(
-                    self._residual,
-                    u,
-                    self._slope,
-                    bounds=(centre - reach - 1e-9, centre + reach + 1e-9),
-                    max_nfev=ITERATIONS,
-                    xtol=1e-6,
-                    args=(base, free, rows, norm),
-                )
-                u = solved.x
-            found[free] = np.exp(u)
+        for logs in self._starts(base, free, rng, several=start is None):
+            found = self._descended(logs, base, free, rows, NORMS if start is None else NORMS[-1:])
             if (loss := self.loss(found, rows)) < least:
                 best, least = found, loss
         # What does not bind is where a start put it.
@@ -103,6 +113,31 @@ class TimeFit:
             if self.loss(trial, rows) <= least * (1.0 + 1e-9):
                 best = trial
         return best
+
+    def _starts(self, base: FloatArray, free: BoolArray, rng: np.random.Generator, several: bool) -> list[FloatArray]:
+        """Return logarithms of the free constants to start from: those of `base`, and random ones."""
+        centre, reach = np.log(self.preset[free]), math.log(BOUNDS_FACTOR)
+        wide = math.log(START_SPREAD)
+        drawn = [centre + rng.uniform(-wide, wide, centre.size) for _ in range(STARTS if several else 0)]
+        return [np.clip(np.log(base[free]), centre - reach, centre + reach), *drawn]
+
+    def _descended(
+        self, logs: FloatArray, base: FloatArray, free: BoolArray, rows: IntArray, norms: Sequence[float]
+    ) -> FloatArray:
+        """Return constants (q,) after least squares from one start, through one p-norm after another."""
+        centre, reach = np.log(self.preset[free]), math.log(BOUNDS_FACTOR)
+        bounds = centre - reach - 1e-9, centre + reach + 1e-9
+        for norm in norms:
+            logs = least_squares(
+                self._residual,
+                logs,
+                self._slope,
+                bounds=bounds,
+                max_nfev=ITERATIONS,
+                xtol=1e-6,
+                args=(base, free, rows, norm),
+            ).x
+        return self._moved(logs, base, free)
 
     def binding(self, constants: FloatArray, rows: IntArray) -> IntArray:
         """Count the mappings in which each constant (q,) decides."""
@@ -119,30 +154,12 @@ class TimeFit:
         One is needless when it binds in hardly any mapping, or the rest, fitted anew, predict as well by an F-test. It
         then has the preset's value, or the largest with which the rest still predict as well.
         """
-        everything = np.arange(self.log_step.size)
-        free = self.free.copy()
-        values = fitted.copy()
+        free, values = self.free.copy(), fitted.copy()
         status = [FITTED] * values.size
-        while free.sum() > 1:
-            limit = self.loss(values, everything) * self._tolerance(int(free.sum()))
-            trials = []
-            for j in np.flatnonzero(free).tolist():
-                rest = free.copy()
-                rest[j] = False
-                start = values.copy()
-                start[j] = 0.0
-                without = self.fit(everything, np.random.default_rng(0), start, rest)
-                trials.append((self.loss(without, everything), j, without))
-            binding = self.binding(values, everything)
-            rare = [trial for trial in trials if binding[trial[1]] < MINIMUM_BINDING]
-            loss, j, without = min(rare or trials, key=lambda trial: trial[:2])
-            if loss > limit and not rare:
-                break
+        while free.sum() > 1 and (needless := self._needless(values, free)) is not None:
+            j, without = needless
             free[j] = False
-            moved = np.abs(np.log(np.maximum(without, 1e-300) / np.maximum(values, 1e-300)))
-            moved[~free] = 0.0
-            like = int(moved.argmax())
-            status[j] = SLACK if moved[like] < math.log(1.1) else f"{SLACK}, or else {self.names[like]} does less"
+            status[j] = self._slack_status(values, without, free)
             values = without
         for j in np.flatnonzero(self.free & ~free).tolist():
             values[j] = min(self.preset[j], self._largest(values, j, int(free.sum())))
@@ -150,6 +167,28 @@ class TimeFit:
             status[j] = ZERO if self.preset[j] == 0.0 else NO_DATA
             values[j] = self.preset[j]
         return values, status
+
+    def _needless(self, values: FloatArray, free: BoolArray) -> tuple[int, FloatArray] | None:
+        """Return the constant that is missed least, and the others fitted without it; None if all are needed."""
+        everything = np.arange(self.log_step.size)
+        limit = self.loss(values, everything) * self._tolerance(int(free.sum()))
+        trials = []
+        for j in np.flatnonzero(free).tolist():
+            rest, start = free.copy(), values.copy()
+            rest[j], start[j] = False, 0.0
+            without = self.fit(everything, np.random.default_rng(0), start, rest)
+            trials.append((self.loss(without, everything), j, without))
+        binding = self.binding(values, everything)
+        rare = [trial for trial in trials if binding[trial[1]] < MINIMUM_BINDING]
+        loss, j, without = min(rare or trials, key=lambda trial: trial[:2])
+        return (j, without) if rare or loss <= limit else None
+
+    def _slack_status(self, values: FloatArray, without: FloatArray, free: BoolArray) -> str:
+        """Say which of the free constants changed most where another was taken out, if one did."""
+        moved = np.abs(np.log(np.maximum(without, 1e-300) / np.maximum(values, 1e-300)))
+        moved[~free] = 0.0
+        like = int(moved.argmax())
+        return SLACK if moved[like] < math.log(1.1) else f"{SLACK}, or else {self.names[like]} does less"
 
     def _largest(self, values: FloatArray, j: int, n_free: int) -> float:
         """Largest value of a constant with which the others predict as well as without it."""
@@ -163,7 +202,7 @@ class TimeFit:
             trial[j] = math.exp(u)
             return self.loss(trial, everything) - limit
 
-        low, high = (math.log(self.preset[j]) + way * math.log(BOUNDS_FACTOR) for way in (-1, 1))
+        low, high = (math.log(self.preset[j]) + sign * math.log(BOUNDS_FACTOR) for sign in (-1, 1))
         if excess(high) <= 0.0:
             return math.exp(high)
         return math.exp(brentq(excess, low, high, xtol=1e-3)) if excess(low) < 0.0 else math.exp(low)
