@@ -1,6 +1,6 @@
-"""What measurements that scatter and drift say of a mapping: a value, and how far it is to be trusted.
+"""Estimates of mappings from measurements that scatter and drift: a value and its standard error.
 
-All scatter is taken as relative, the same for all mappings of a network: values are compared by their logarithms.
+Scatter is taken as relative and the same for all mappings of a network, so values are compared by their logarithms.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from neuromap_moo.arrays import FloatArray
 from neuromap_moo.boards.store import DONE, Attempt
 
-#: The median of n values scatters as much as the mean of this share of them (of normal ones, for large n).
+#: Efficiency of the median for normal values: var(mean of n) / var(median of n), large n.
 MEDIAN_EFFICIENCY = 2.0 / math.pi
 
 DRIFT_LEVEL = 0.001  #: of the chi-squared test that tells drift from scatter
@@ -58,10 +58,20 @@ class Estimates(NamedTuple):
 
 
 def estimates(attempts: Sequence[Attempt], metrics: Sequence[str], control: str | None) -> Estimates:
-    """Take the attempts that are done together, by mapping; each board measures `control` now and then.
+    """Estimate every mapping from all attempts that are done.
 
-    Values of a board that drifts are divided by what its control measurements around them are of the reference, the
-    mean over all boards, where a chi-squared test tells the drift from scatter. Boards go by `name_of`.
+    If a chi-squared test finds drift, a board's values are divided by (its control measurements around that time) /
+    (mean control value of all boards).
+
+    Parameters
+    ----------
+    attempts
+        In any order; those that are not done are left out. Boards are told apart by `name_of`.
+    metrics
+        The metrics to estimate.
+    control
+        Key of the mapping that every board measures now and then; None for none.
+
     """
     done = [a for a in attempts if a.status == DONE]
     of: dict[str, dict[str, Estimate]] = {}
@@ -70,27 +80,41 @@ def estimates(attempts: Sequence[Attempt], metrics: Sequence[str], control: str 
         rows = [a for a in done if a.metrics.get(metric)]
         logs = {a.id: np.log(a.metrics[metric]) for a in rows}
         within[metric] = _pooled([x for x in logs.values() if x.size > 1])
-        shift: dict[int, tuple[float, float]] = {}  # of the logarithm, and its variance
-        of_control = [a for a in rows if a.mapping == control]
-        if of_control:
-            found, variance = _drifts(metric, of_control, logs, within[metric])
-            drifts += found
-            by_board = {d.board: d for d in found if d.corrected}
-            for a in rows:
-                if (d := by_board.get(name_of(a))) is not None:
-                    shift[a.id] = _shift(d, a, a.mapping == control), variance / min(SMOOTHED, d.at_s.size)
-        grouped: dict[str, list[FloatArray]] = {}
-        doubt: dict[str, list[float]] = {}
-        for a in rows:
-            by, uncertain = shift.get(a.id, (0.0, 0.0))
-            grouped.setdefault(a.mapping, []).append(logs[a.id] - by)
-            doubt.setdefault(a.mapping, []).append(uncertain)
-        between[metric] = _between([g for g in grouped.values() if len(g) > 1], within[metric])
-        of[metric] = {
-            key: _estimate(group, within[metric], between[metric], float(np.mean(doubt[key])))
-            for key, group in grouped.items()
-        }
+        found, variance = _drifts(metric, [a for a in rows if a.mapping == control], logs, within[metric])
+        drifts += found
+        shifts = _shifts(rows, control, found, variance)
+        between[metric], of[metric] = _estimates_of(rows, logs, shifts, within[metric])
     return Estimates(of, within, between, drifts)
+
+
+def _shifts(
+    attempts: Sequence[Attempt], control: str | None, drifts: Sequence[Drift], variance: float
+) -> dict[int, tuple[float, float]]:
+    """Return how far the logarithms of attempts are off by drift, and the variance of that; by id, where they are."""
+    by_board = {d.board: d for d in drifts if d.corrected}
+    shifts = {}
+    for a in attempts:
+        if (d := by_board.get(name_of(a))) is not None:
+            shifts[a.id] = _shift(d, a, a.mapping == control), variance / min(SMOOTHED, d.at_s.size)
+    return shifts
+
+
+def _estimates_of(
+    attempts: Sequence[Attempt],
+    logs: Mapping[int, FloatArray],
+    shifts: Mapping[int, tuple[float, float]],
+    within: float,
+) -> tuple[float, dict[str, Estimate]]:
+    """Return the scatter between attempts in one metric, and an estimate of each mapping."""
+    grouped: dict[str, list[FloatArray]] = {}
+    variances: dict[str, list[float]] = {}
+    for a in attempts:
+        by, variance = shifts.get(a.id, (0.0, 0.0))
+        grouped.setdefault(a.mapping, []).append(logs[a.id] - by)
+        variances.setdefault(a.mapping, []).append(variance)
+    between = _between([g for g in grouped.values() if len(g) > 1], within)
+    of = {key: _estimate(group, within, between, float(np.mean(variances[key]))) for key, group in grouped.items()}
+    return between, of
 
 
 def _pooled(groups: Sequence[FloatArray]) -> float:
@@ -127,7 +151,7 @@ def name_of(attempt: Attempt) -> str:
 
 
 def _shift(drift: Drift, attempt: Attempt, is_control: bool) -> float:
-    """Return how far the logarithm of a value is off: by the controls around it, leaving itself out."""
+    """Return how far the logarithm of a value is off, by the control measurements around it, itself left out."""
     at_s, off = drift.at_s, np.log(drift.measured)
     if is_control:
         others = at_s != attempt.started_s
@@ -146,7 +170,9 @@ def _smooth(values: FloatArray) -> FloatArray:
 def _drifts(
     metric: str, attempts: Sequence[Attempt], logs: Mapping[int, FloatArray], within: float
 ) -> tuple[list[Drift], float]:
-    """Return the drift of each board, and the variance of one measurement of the control."""
+    """Return the drift of each board by attempts at the control, and the variance of one of these."""
+    if not attempts:
+        return [], 0.0
     from scipy.stats import chi2  # takes long to import
 
     by_board: dict[str, list[Attempt]] = {}

@@ -1,4 +1,4 @@
-"""The device protocol: JSON lines between host and worker, and what is accepted of them."""
+"""The device protocol: JSON lines between host and worker, and which of a worker's lines are accepted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,20 @@ LONGEST_LINE = 2**24  # bytes of an answer
 
 
 class FailureError(Exception):
-    """An attempt that failed: its status in the store, what was said, and what becomes of the board."""
+    """An attempt that failed.
+
+    Parameters
+    ----------
+    kind
+        Its status in the store, one of those of boards/store.py.
+    text
+        What was said.
+    restart
+        Whether the worker has to be started again.
+    fatal
+        Whether the board is given up for good.
+
+    """
 
     def __init__(self, kind: str, text: str, restart: bool = False, fatal: bool = False) -> None:
         super().__init__(text)
@@ -24,7 +37,7 @@ class FailureError(Exception):
 
 
 def checked_ready(line: str) -> tuple[str, tuple[str, ...]]:
-    """Return the name and metrics of a worker that says it is ready; FailureError for anything else."""
+    """Return the name and metrics of a worker that says it is ready; raises FailureError for anything else."""
     answer = _object(line)
     if answer.get("type") == "error":
         fatal = answer.get("kind") == "fatal"
@@ -40,34 +53,55 @@ def checked_ready(line: str) -> tuple[str, tuple[str, ...]]:
 
 
 def checked_result(line: str, attempt: int, metrics: Sequence[str], repeats: int) -> dict[str, list[float]]:
-    """Return the values of a measurement by metric; FailureError for an error and for anything that is no answer."""
+    """Return the values of a measurement by metric.
+
+    Parameters
+    ----------
+    line
+        The worker's answer, a JSON object.
+    attempt
+        The id that it has to answer to.
+    metrics
+        The metrics it has to have.
+    repeats
+        The number of values of each metric.
+
+    Raises
+    ------
+    FailureError
+        For an error that the worker reports, and for anything that is no answer.
+
+    """
     answer = _object(line)
     if answer.get("id") != attempt or isinstance(answer.get("id"), bool):
-        raise FailureError(
-            status.INVALID, f"expected an answer to id {attempt}, got id {shortened(answer.get('id'))}", restart=True
-        )
+        text = f"expected an answer to id {attempt}, got id {shortened(answer.get('id'))}"
+        raise FailureError(status.INVALID, text, restart=True)
     if answer.get("type") == "error":
-        kind, text = answer.get("kind"), shortened(answer.get("message"))
-        if kind == "transient":
-            raise FailureError(status.TRANSIENT, text)
-        if kind == "mapping":
-            raise FailureError(status.REFUSED, text)
-        if kind == "fatal":
-            raise FailureError(status.TRANSIENT, text, restart=True, fatal=True)
-        raise FailureError(status.INVALID, f"expected kind transient, mapping or fatal, got {shortened(kind)}: {text}")
+        raise _reported_failure(answer.get("kind"), shortened(answer.get("message")))
     if answer.get("type") != "result" or not isinstance(answer.get("metrics"), dict):
         raise FailureError(status.INVALID, f"expected a result with metrics, got {shortened(line)}", restart=True)
-    values = {}
-    for name in metrics:
-        given = answer["metrics"].get(name)
-        if not isinstance(given, list) or len(given) != repeats:
-            raise FailureError(status.INVALID, f"{name}: expected a list of {repeats} values, got {shortened(given)}")
-        for value in given:
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not 0.0 < value < math.inf:
-                raise FailureError(status.INVALID, f"{name}: expected finite values > 0, got {shortened(given)}")
-        values[name] = [float(value) for value in given]
-    return values
+    return {name: _checked_values(name, answer["metrics"].get(name), repeats) for name in metrics}
+
+
+def _reported_failure(kind: Any, text: str) -> FailureError:
+    """Return the failure that a worker's error stands for."""
+    if kind == "transient":
+        return FailureError(status.TRANSIENT, text)
+    if kind == "mapping":
+        return FailureError(status.REFUSED, text)
+    if kind == "fatal":
+        return FailureError(status.TRANSIENT, text, restart=True, fatal=True)
+    return FailureError(status.INVALID, f"expected kind transient, mapping or fatal, got {shortened(kind)}: {text}")
+
+
+def _checked_values(name: str, given: Any, repeats: int) -> list[float]:
+    if not isinstance(given, list) or len(given) != repeats:
+        raise FailureError(status.INVALID, f"{name}: expected a list of {repeats} values, got {shortened(given)}")
+    for value in given:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0.0 < value < math.inf:
+            raise FailureError(status.INVALID, f"{name}: expected finite values > 0, got {shortened(given)}")
+    return [float(value) for value in given]
 
 
 def _object(line: str) -> dict[str, Any]:
@@ -81,6 +115,6 @@ def _object(line: str) -> dict[str, Any]:
 
 
 def shortened(value: Any) -> str:
-    """Return what a value is, in few characters."""
+    """Return a value as text of at most 200 characters."""
     text = value if isinstance(value, str) else repr(value)
     return text.strip()[:200]

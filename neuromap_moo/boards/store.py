@@ -109,7 +109,12 @@ def _digest(cores_per_layer: Sequence[int], core_of_slice: Sequence[int]) -> str
 
 
 def attempts_table(path: str | os.PathLike[str]) -> dict[str, list[Any]]:
-    """Return all attempts in a store, whatever their network and system, by column; medians of the values measured."""
+    """Return all attempts in a store by column, whatever their network and system.
+
+    Columns are those of the table `attempts` but for `host` and `process`, and the medians of the values measured,
+    `latency_s` and `energy_j`; times and medians are nan where there are none. Raises InputError for a missing file, or
+    one that is no store.
+    """
     if not Path(path).is_file():
         raise InputError(f"measurement store '{path}': no such file; expected the measurements.sqlite of a run")
     connection = connect(Path(path))
@@ -122,23 +127,33 @@ def attempts_table(path: str | os.PathLike[str]) -> dict[str, list[Any]]:
     finally:
         connection.close()
     table: dict[str, list[Any]] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    table["ended_s"] = [math.nan if end is None else end for end in table["ended_s"]]
     values = [json.loads(text or "{}") for text in table["metrics"]]
-    medians = {
-        name: [statistics.median(v[name]) if v.get(name) else math.nan for v in values]
-        for name in ("latency_s", "energy_j")
-    }
-    ended_s = [math.nan if end is None else end for end in table["ended_s"]]
-    return {**table, "ended_s": ended_s, **medians}
+    return {**table, **{name: [_median(v.get(name)) for v in values] for name in ("latency_s", "energy_j")}}
+
+
+def _median(values: list[float] | None) -> float:
+    return statistics.median(values) if values else math.nan
 
 
 class Store:
     """The attempts of one network on one system in an SQLite file, which may hold others as well.
 
-    Raises InputError for a file that is no store, or one of a newer version.
+    Parameters
+    ----------
+    path
+        The file; made where there is none.
+    network, system
+        Digests.
+
+    Raises
+    ------
+    InputError
+        For a file that is no store, or one of a newer version.
+
     """
 
     def __init__(self, path: str | os.PathLike[str], network: str, system: str) -> None:
-        """Open or make the file; `network` and `system` are digests."""
         self.path, self.network, self.system = Path(path), network, system
         self._lock = threading.RLock()
         self._ended: list[Attempt] = []  # those before the first that still runs: they change no more
@@ -152,7 +167,25 @@ class Store:
             self._connection.close()
 
     def begin(self, mapping: Mapping, board: str, device: str, purpose: str, repeats: int) -> int:
-        """Write down that an attempt begins, and return its id."""
+        """Write down that an attempt begins.
+
+        Parameters
+        ----------
+        mapping
+            What is measured.
+        board, device
+            Which of the boards, and what it calls itself.
+        purpose
+            One of those of boards/scheduler.py.
+        repeats
+            Values of each metric that are asked for.
+
+        Returns
+        -------
+        attempt
+            Its id, which `end` takes.
+
+        """
         key = key_of(mapping)
         with self._writing() as cursor:
             cursor.execute(
@@ -167,7 +200,20 @@ class Store:
             return int(cursor.lastrowid or 0)
 
     def end(self, attempt: int, status: str, metrics: dict[str, list[float]] | None = None, error: str = "") -> None:
-        """Complete an attempt with its status, and metrics where it is done."""
+        """Complete an attempt; one that has ended already stays as it is.
+
+        Parameters
+        ----------
+        attempt
+            Its id, from `begin`.
+        status
+            DONE, LOST, WITHDRAWN, REFUSED or one of FAILURES.
+        metrics
+            Values of all repeats by metric, where it is done.
+        error
+            What was said, where it is not.
+
+        """
         with self._writing() as cursor:
             cursor.execute(
                 "UPDATE attempts SET status = ?, metrics = ?, error = ?, ended_s = ? WHERE id = ? AND status = ?",
@@ -224,40 +270,46 @@ class Store:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a store, make one where there is none, and bring an older one up to date."""
+    """Open a store, make one where there is none, and bring an older one up to date.
+
+    Raises InputError for a file that is no store, that cannot be written, or that a newer version wrote.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = None
     try:
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN IMMEDIATE")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if version == 0 and tables:
-            raise InputError(f"measurement store '{path}': expected a store, it is another program's database")
-        if version > len(MIGRATIONS):
-            raise InputError(
-                f"measurement store '{path}': expected schema version {len(MIGRATIONS)} or older, got {version}; "
-                "it was written by a newer neuromap_moo, update this one"
-            )
-        for script in MIGRATIONS[version:]:
-            for statement in _statements(script):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        connection.execute("COMMIT")
-    except InputError:
+        _migrate(connection, path)
+    except (InputError, sqlite3.Error) as error:
         if connection is not None:
             connection.close()
-        raise
-    except sqlite3.Error as error:
-        if connection is not None:
-            connection.close()
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"measurement store '{path}': expected an SQLite file that can be written, got '{first_line(error)}'; "
             "give another evaluator.store"
         ) from error
     return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a file to the newest schema version, in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if version == 0 and tables:
+        raise InputError(f"measurement store '{path}': expected a store, it is another program's database")
+    if version > len(MIGRATIONS):
+        raise InputError(
+            f"measurement store '{path}': expected schema version {len(MIGRATIONS)} or older, got {version}; "
+            "it was written by a newer neuromap_moo, update this one"
+        )
+    for script in MIGRATIONS[version:]:
+        for statement in _statements(script):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    connection.execute("COMMIT")
 
 
 def _statements(script: str) -> list[str]:
