@@ -276,12 +276,16 @@ class DeviceEvaluator:
             return self._control  # are these mappings bad, or is the board?
         if not self.control_every or failures.get(key, 0) >= MOST_FAILURES:
             return None
-        own = [a.mapping for a in attempts if name_of(a) == board.full_name and a.status == DONE]
-        if key in own:
-            due = own[::-1].index(key) >= self.control_every
-        else:  # on its first board the control is about to be measured anyway
-            due = bool(own) or any(a.mapping == key for a in attempts)
-        return self._control if due else None
+        return self._control if _is_due(key, attempts, board.full_name, self.control_every) else None
+
+
+def _is_due(control: str, attempts: Sequence[Attempt], board: str, every: int) -> bool:
+    """Whether a board has done `every` attempts since it measured the control, or has not measured it."""
+    own = [a.mapping for a in attempts if name_of(a) == board and a.status == DONE]
+    if control in own:
+        return own[::-1].index(control) >= every
+    # On its first board the control is about to be measured anyway.
+    return bool(own) or any(a.mapping == control for a in attempts)
 
 
 def _command_lines(command: str | Sequence[str] | None) -> list[str]:

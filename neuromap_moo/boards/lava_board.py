@@ -1,8 +1,9 @@
 """Intel Loihi 2 behind the device protocol, through Lava: python -m neuromap_moo.workers.lava_board [--dry-run].
 
-It measures the network of the hello, with made weights: each slice is a LIF process whose neurons fire by a bias
-current, as often as the network's activity says, and synapses lead where the network has them, too weak to matter. So
-Lava cuts nothing itself, and inputs are on cores as well. With `--model` it measures the user's own Lava network.
+It measures the network of the hello with generated weights. Each slice is a LIF process whose neurons fire by a bias
+current, as often as the network's activity says. Synapses lead where the network has them, with weights too small to
+cause spikes, so the mapping alone decides the partition; inputs sit on cores too. With `--model` it measures the user's
+own Lava network.
 
 Nothing here imports Lava: every compile and every run is a process of its own, with a time limit (`lava/run.py`).
 """
@@ -42,11 +43,11 @@ from neuromap_moo.system.system import load_system
 
 WORKER = Path(run.__file__)
 
-#: Of made neurons: no decay of the voltage, a current that lasts one timestep, biases in units of 2^7.
+#: Generated neurons: no decay of the voltage, a current that lasts one timestep, biases in units of 2^7.
 NEURONS = {"vth": 4096, "du": 4095, "dv": 0, "bias_exp": 7}
 LEVEL = (NEURONS["vth"] << ALIGN_BITS) >> NEURONS["bias_exp"]  # above which a voltage fires, in these units
 
-#: By which made synapses change a voltage: little, and exactly, so that it does not matter how sums are cut.
+#: By which generated synapses change a voltage: little, and exactly, so that the order of sums does not matter.
 LEAST = 2
 
 #: Target neurons that are looked at together; connectivity counts slices in 16 bits.
@@ -105,7 +106,10 @@ def synapses_of(connectivity: Connectivity) -> csr_array:
 
 
 class LavaBoard:
-    """The board at work: knows its network and system after hello."""
+    """A board that runs each mapping through Lava; `start` gives it its network and system.
+
+    `options` are those of `options_of`.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -113,7 +117,10 @@ class LavaBoard:
         self.sent: dict[str, IntArray] = {}  #: what layers sent (size, steps) in it
 
     def start(self, message: abc.Mapping[str, Any]) -> tuple[str, tuple[str, ...], Measure]:
-        """Return name, metrics and what measures, for the network and system of a hello."""
+        """Take the network and system of a message `hello`; return the worker's name, its metrics and what measures.
+
+        Raises FatalError where the user's Lava network has no process for a layer.
+        """
         options = self.options
         self.network, self.system = load_npz(message["network"]), load_system(Path(message["system"]))
         self._made = Path(message["network"]).resolve().with_name(f"lava_made_{options.seed}.npz")
@@ -160,29 +167,32 @@ class LavaBoard:
         return float(energy / steps * self.network.steps_per_inference)
 
     def run(self, what: str, mapping: Mapping, **more: Any) -> dict[str, NDArray[Any]]:
-        """Run Lava on a mapping in a process of its own; its arrays."""
-        options, network = self.options, self.network
-        layers = placement_of("", mapping, network, self.system)["layers"]
-        model = None if options.model is None else str(Path(options.model).resolve())
-        job = {
-            "model": model,
-            "made": str(self._made),
-            "slices": {layer["process"]: [stop - start for start, stop in layer["neurons"]] for layer in layers},
-            "placement": {layer["process"]: layer["cores"] for layer in layers},
-            "inputs": [layer["process"] for layer in layers if model and layer["kind"] == "input"],
-            "steps": options.steps,
-            "exact": options.exact,
-            "on_chip": not options.dry_run,
-            "cache": "",
-            **more,
-        }
-        if options.cache is not None:  # Lava takes whatever it finds there
-            content = Path(model or self._made).read_bytes() + json.dumps([job["slices"], options.generation]).encode()
-            job["cache"] = str(Path(options.cache).resolve() / hashlib.sha256(content).hexdigest()[:16])
-        code, arrays, last = run_lava(WORKER, what, job, limit_s=options.time_limit_s)
+        """Run Lava on a mapping in a process of its own; return its arrays.
+
+        Parameters
+        ----------
+        what
+            `names`, `place`, `spikes` or `measure`, see `lava/run.py`.
+        mapping
+            The mapping to run.
+        more
+            Further keys of the job.
+
+        Raises
+        ------
+        TransientError
+            Where Lava fails or takes too long.
+        MappingError
+            Where this mapping cannot be compiled.
+        FatalError
+            Where none can.
+
+        """
+        limit_s = self.options.time_limit_s
+        code, arrays, last = run_lava(WORKER, what, self._job(mapping) | more, limit_s=limit_s)
         if code is None:
             last = f": {last}" if last else ""
-            raise TransientError(f"Lava did not end within {options.time_limit_s:g} s and was stopped{last}")
+            raise TransientError(f"Lava did not end within {limit_s:g} s and was stopped{last}")
         if code == REFUSED:
             raise FatalError(last)
         if code == IMPOSSIBLE:
@@ -191,9 +201,52 @@ class LavaBoard:
             raise TransientError(f"Lava failed: {last or f'it ended with code {code}'}")
         return arrays
 
+    def _job(self, mapping: Mapping) -> dict[str, Any]:
+        """Return the job of a mapping as `lava/run.py` takes it."""
+        options = self.options
+        layers = placement_of("", mapping, self.network, self.system)["layers"]
+        model = None if options.model is None else str(Path(options.model).resolve())
+        slices = {layer["process"]: [stop - start for start, stop in layer["neurons"]] for layer in layers}
+        cache = ""
+        if options.cache is not None:  # Lava takes whatever it finds there
+            content = Path(model or self._made).read_bytes() + json.dumps([slices, options.generation]).encode()
+            cache = str(Path(options.cache).resolve() / hashlib.sha256(content).hexdigest()[:16])
+        return {
+            "model": model,
+            "made": str(self._made),
+            "slices": slices,
+            "placement": {layer["process"]: layer["cores"] for layer in layers},
+            "inputs": [layer["process"] for layer in layers if model and layer["kind"] == "input"],
+            "steps": options.steps,
+            "exact": options.exact,
+            "on_chip": not options.dry_run,
+            "cache": cache,
+        }
+
 
 def try_once(board: LavaBoard, folder: Path, name: str | None) -> str:
-    """Measure a mapping of what task=export wrote; return a text to print."""
+    """Measure a mapping of what task=export wrote.
+
+    Parameters
+    ----------
+    board
+        One that has not started.
+    folder
+        What task=export wrote.
+    name
+        The id of the mapping; None for the first.
+
+    Returns
+    -------
+    text
+        What it measured, to print.
+
+    Raises
+    ------
+    InputError
+        For a folder that is none of task=export, and for an unknown id.
+
+    """
     if not (folder / "network.npz").exists():
         raise InputError(f"'{folder}': expected a folder that task=export wrote, with network.npz; there is none")
     mappings, *digests = load_mappings(folder / "mappings.json")
@@ -211,17 +264,22 @@ def try_once(board: LavaBoard, folder: Path, name: str | None) -> str:
     hello = {"network": str(folder / "network.npz"), "system": str(folder / "system.yaml")}
     title, _, measure = board.start(hello)
     values = measure({"mapping": entry_of(name, mappings[name], network), "repeats": 1})
-    lines = [f"mapping {name}, {title}: " + ", ".join(f"{key} {value[0]:g}" for key, value in values.items())]
-    if board.cores:
-        rows = [(process, " ".join(map(str, ids))) for process, ids in board.cores.items()]
-        lines.append(tabulate(rows, ("process", "virtual cores")))
-        rates = [
-            (x.name, x.size, x.activity.mean(), np.count_nonzero(board.sent[x.name]) / board.sent[x.name].size)
-            for x in network.layers
-            if x.name in board.sent
-        ]
-        lines.append(tabulate(rates, ("layer", "neurons", "activity of the network", "of this run"), floatfmt=".4f"))
-    return "\n\n".join(lines)
+    line = f"mapping {name}, {title}: " + ", ".join(f"{key} {value[0]:g}" for key, value in values.items())
+    return "\n\n".join([line, *_dry_run_tables(board, network)])
+
+
+def _dry_run_tables(board: LavaBoard, network: Network) -> list[str]:
+    """Return tables of virtual cores and of activity after a dry run, none after a measurement."""
+    if not board.cores:
+        return []
+    rows = [(process, " ".join(map(str, ids))) for process, ids in board.cores.items()]
+    rates = [
+        (x.name, x.size, x.activity.mean(), np.count_nonzero(board.sent[x.name]) / board.sent[x.name].size)
+        for x in network.layers
+        if x.name in board.sent
+    ]
+    headers = ("layer", "neurons", "activity of the network", "of this run")
+    return [tabulate(rows, ("process", "virtual cores")), tabulate(rates, headers, floatfmt=".4f")]
 
 
 def _above_0(text: str) -> float:

@@ -31,7 +31,21 @@ POLL_S = 0.2  # between looks at whether the user wants to stop
 class BoardProcess:
     """One worker process, started when it is needed and again after it failed.
 
-    `label` stands for the board in the store; `hello` is what a fresh process is told first.
+    Parameters
+    ----------
+    label
+        Stands for the board in the store.
+    command
+        Command line of the worker; raises InputError for one that cannot be split into arguments.
+    hello
+        The message that a fresh process gets first.
+    log
+        File to which the worker's stderr is appended.
+    start_limit_s
+        In this time a fresh process has to be ready.
+    restart_s
+        Pause after a failure; it doubles with every further one in a row, up to LONGEST_PAUSE_S.
+
     """
 
     def __init__(
@@ -58,7 +72,7 @@ class BoardProcess:
 
     @property
     def full_name(self) -> str:
-        """What tells it from others in the store, see `noise.name_of`."""
+        """Name that tells it from others in the store, see `noise.name_of`."""
         return f"{self.label} ({self.name})"
 
     def ready(self) -> None:
@@ -99,13 +113,31 @@ class BoardProcess:
     def request_values(
         self, attempt: int, entry: Mapping[str, Any], repeats: int, limit_s: float
     ) -> dict[str, list[float]]:
-        """Have a mapping measured and return the values by metric; raises FailureError."""
+        """Have the worker measure a mapping; return the values of all repeats by metric.
+
+        Parameters
+        ----------
+        attempt
+            Id of the attempt, which the answer has to have as well.
+        entry
+            JSON object of the mapping.
+        repeats
+            How many values of each metric are asked for.
+        limit_s
+            Time in which the answer has to come.
+
+        Raises
+        ------
+        FailureError
+            Where there is no answer in time, or none that is right.
+
+        """
         until = time.monotonic() + limit_s
         self._send({"type": "measure", "id": attempt, "mapping": entry, "repeats": repeats}, until)
         return checked_result(self._line(until), attempt, self.metrics, repeats)
 
     def failed(self, failure: FailureError) -> None:
-        """Draw the consequences of a failure: a restart after a pause, or none any more."""
+        """Take note of a failure: the board pauses, restarts its worker where it has to, or is given up."""
         self.failures += 1
         if failure.fatal or self.failures >= GIVE_UP:
             self.given_up = str(failure)
@@ -134,7 +166,7 @@ class BoardProcess:
         os.close(self._lifeline)
 
     def kill(self) -> None:
-        """Kill the worker from another thread than the one that is at it, which then sees it gone."""
+        """Kill the worker from any thread; the thread that waits for its answer then gets a FailureError."""
         process = self._process  # the other thread may take it away meanwhile
         if process is not None:
             self._kill(process)

@@ -92,11 +92,7 @@ class Scheduler:
         try:
             self._watch(threads)
         except BaseException as error:  # Ctrl-C a second time: nothing is waited for
-            self._stop(error)
-            for board in self.boards:
-                board.kill()
-            for thread in threads:
-                thread.join(GOODBYE_S)
+            self._break_off(threads, error)
             raise
         if self._error is not None:
             raise self._error
@@ -114,6 +110,14 @@ class Scheduler:
                 for board in self.boards:
                     if board.starting:
                         board.kill()
+
+    def _break_off(self, threads: Sequence[threading.Thread], error: BaseException) -> None:
+        """Kill all workers, and wait a moment for their threads."""
+        self._stop(error)
+        for board in self.boards:
+            board.kill()
+        for thread in threads:
+            thread.join(GOODBYE_S)
 
     def _stop(self, error: BaseException | None = None) -> None:
         """Have no further job begun; `error` is what `run` shall raise."""

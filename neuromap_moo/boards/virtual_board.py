@@ -66,9 +66,19 @@ HELP = {
 
 
 def planted(system: System, seed: int, spread: float) -> System:
-    """Return a system whose cost constants are off, by factors that are log-uniform within `spread` either way.
+    """Return a system whose cost constants are off by random factors.
 
-    Constants of one family, such as those of mesh_x and mesh_y, are off by the same factor; a message stays as long.
+    Constants of one family, such as those of mesh_x and mesh_y, are off by the same factor; `message_bits` stays.
+
+    Parameters
+    ----------
+    system
+        The system as it is known.
+    seed
+        Of the factors.
+    spread
+        Factors are log-uniform between 1 / spread and spread.
+
     """
     rng = np.random.default_rng(seed)
     families = sorted({name.partition(".")[0] for name in system.costs} - {"message_bits"})
@@ -78,20 +88,23 @@ def planted(system: System, seed: int, spread: float) -> System:
 
 
 def truth(network: Network, system: System, options: Options) -> PacketEvaluator:
-    """Return what a board measures but for its noise, drift and offset."""
+    """Return the evaluator whose values a virtual board measures, without its noise, drift and offset."""
     real = planted(system, options.seed, options.spread)
     return PacketEvaluator(partitioner_for(network, real), real, steps=options.steps)
 
 
 class VirtualBoard:
-    """The board at work: knows its network and system after hello, and how much it has measured."""
+    """A simulated board; `start` gives it its network and system, and it counts what it has measured."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self._count = 0
 
     def start(self, message: abc.Mapping[str, Any]) -> tuple[str, tuple[str, ...], Measure]:
-        """Return name, metrics and what measures, for the network and system of a hello."""
+        """Take the network and system of a message `hello`; return the worker's name, its metrics and what measures.
+
+        Raises FatalError where the board is dead.
+        """
         if self.options.dies_after and self._counted() >= self.options.dies_after:
             raise FatalError(f"dead after {self.options.dies_after} measurements")
         network, system = load_npz(message["network"]), load_system(Path(message["system"]))
