@@ -1,11 +1,11 @@
 """Search with few measurements: a model fitted to them proposes mappings, the board decides.
 
-Between measurements an evolutionary search runs on the analytic model, whose constants are fitted to what was measured;
-Gaussian processes learn what the model still gets wrong. Of the mappings found, those are measured that promise most
-hypervolume where every objective is better than predicted by its uncertainty (SMS-EGO: Ponweiser, Wagner, Biermann and
-Vincze, PPSN X, 2008), one after the other as if the ones before had been measured as predicted (Kriging believer:
-Ginsbourger, Le Riche and Carraro, 2010). Where predictions do not rank what is then measured, the model is left aside
-and parents are varied as in NSGA-II.
+Between measurements an evolutionary search runs on the analytic model with constants fitted to the measurements.
+Gaussian processes correct what the model still gets wrong. Of the mappings found, those are measured whose optimistic
+prediction, better than the mean by OPTIMISM standard errors, adds most hypervolume (SMS-EGO: Ponweiser, Wagner,
+Biermann and Vincze, PPSN X, 2008). They are chosen one after the other, each as if those before had been measured as
+predicted (Kriging believer: Ginsbourger, Le Riche and Carraro, 2010). While predictions rank the measurements badly,
+the model is left aside and parents are varied as in NSGA-II.
 """
 
 from __future__ import annotations
@@ -59,8 +59,19 @@ FEATURES = ("step_time_s", "message_hops", "cores_used")
 class GuidedSearch(Algorithm):
     """The search as a pymoo algorithm: asked for mappings to be measured, told their objectives.
 
-    `on_model` makes the algorithm that searches a modelled problem, from genotypes to begin with; `mating` makes
-    mappings where the model is not trusted.
+    Parameters
+    ----------
+    on_model
+        Makes the algorithm that searches a modelled problem, from genotypes (n, V) to begin with.
+    mating
+        pymoo's mating, which makes mappings where the model is not trusted.
+    initial
+        Mappings that are measured first: the baselines, and varied ones up to this number.
+    batch
+        Mappings that are measured in every further generation.
+    model_evaluations
+        Evaluations of the model by each of its searches in a generation.
+
     """
 
     def __init__(
@@ -96,7 +107,7 @@ class GuidedSearch(Algorithm):
 
     @property
     def columns(self) -> dict[str, float]:
-        """What the history tells: how predictions rank what was measured, and whether the model is trusted."""
+        """Columns of the history: `model_rank_correlation` (`rank_correlation`), `model_trusted` (1 or 0)."""
         return {"model_rank_correlation": self.rank_correlation(), "model_trusted": float(self.is_trusted)}
 
     @property
@@ -105,7 +116,11 @@ class GuidedSearch(Algorithm):
         return not self.rank_correlation() < TRUSTED
 
     def rank_correlation(self) -> float:
-        """Spearman correlation of predictions made beforehand with the last measurements, mean over objectives."""
+        """Spearman correlation of predictions made beforehand with the last WINDOW measurements, -1 to 1.
+
+        It is the mean over the measured objectives; nan while there are fewer than FEWEST predictions, or where no
+        measured objective varies.
+        """
         from scipy.stats import spearmanr
 
         F, P = self._measured()[1][-WINDOW:], self.predicted[-WINDOW:]
@@ -292,9 +307,19 @@ class GuidedSearch(Algorithm):
 
 
 class Correction:
-    """What a Gaussian process says of the logarithm of measured to modelled values of mappings.
+    """A Gaussian process of log(measured / modelled) in one column: `mean` and `error` (c,) of new mappings.
 
-    Learns from residuals (k,) of known mappings; `mean` and `error` (c,) are of the new ones.
+    Parameters
+    ----------
+    known
+        Modelled metrics of k mappings that were measured.
+    new
+        Modelled metrics of c mappings.
+    residual
+        log(measured / modelled) of the known ones, (k,).
+    kernel
+        A fitted kernel to use; None to fit one.
+
     """
 
     def __init__(self, known: Metrics, new: Metrics, residual: FloatArray, kernel: Any = None) -> None:
@@ -305,7 +330,7 @@ class Correction:
         A, B = _features(known), _features(new)
         middle, spread = A.mean(axis=0), A.std(axis=0)
         spread[spread < 1e-9] = 1.0
-        # Far from all that was measured, a feature says no more than at its edge.
+        # A feature far beyond all measured values is taken as at their edge.
         known_features, new_features = (np.clip((x - middle) / spread, -5.0, 5.0) for x in (A, B))
         offset = float(np.median(residual))
         first = ConstantKernel(0.01, (1e-6, 1.0)) * RBF(3.0, (0.3, 100.0)) + WhiteKernel(1e-3, (1e-8, 0.1))
@@ -329,19 +354,19 @@ class Correction:
         return np.sqrt(np.maximum(np.diag(self._covariance), 0.0))
 
     def believe(self, i: int) -> None:
-        """Go on as if new mapping `i` had been measured as predicted: means stay, errors around it shrink."""
+        """Condition on new mapping `i` as if measured as predicted: means stay, errors around it shrink."""
         column = self._covariance[:, i].copy()
         self._covariance -= np.outer(column, column) / (column[i] + self._noise)
 
 
 def _features(metrics: Metrics) -> FloatArray:
-    """Features (n, f) of mappings by what the model says of them."""
+    """Return the features (n, f) of mappings from their modelled metrics: see SHARES and FEATURES."""
     shares = [metrics[name] / metrics["step_time_s"] for name in SHARES]
     return np.stack([*shares, *(np.log(np.maximum(metrics[name], 1e-300)) for name in FEATURES)], axis=1)
 
 
 def _gains(points: FloatArray, front: FloatArray) -> FloatArray:
-    """Hypervolume (c,) that each point alone adds to a front, with the reference point (1, ..., 1)."""
+    """Return the hypervolume (c,) that each point (c, m) alone adds to a front (n, m), up to (1, ..., 1)."""
     reference = np.ones(front.shape[1])
     before = moocore.hypervolume(front, ref=reference)
     gains = np.zeros(len(points))

@@ -1,4 +1,4 @@
-"""What a search does with objectives that were measured: more attempts where the front depends on them.
+"""Further measurements of mappings on which the front depends.
 
 After the confidence-based dynamic resampling of Syberfeldt, Ng, John and Moore, European Journal of Operational
 Research 204(3), 2010: two mappings are compared with confidence or measured again, within an allowance.
@@ -16,7 +16,7 @@ from neuromap_moo.models.evaluator import MeasuringEvaluator
 from neuromap_moo.models.metrics import half_interval, minimised
 from neuromap_moo.problem.problem import MappingProblem
 
-AGAIN_SHARE = 0.2  #: of the mappings measured in a generation: so many further attempts at most
+AGAIN_SHARE = 0.2  #: further attempts in a generation at most, as a share of the mappings measured in it
 MOST_ATTEMPTS = 5  # at one mapping, before the front is confirmed
 
 

@@ -17,10 +17,11 @@ ASSUMED_FACTOR = 2.0
 
 
 def sampled_costs(system: System, rng: np.random.Generator) -> dict[str, float]:
-    """Draw the costs that are not known exactly, log-uniformly within their brackets (`low`, `high`).
+    """Draw the costs that are not known exactly; return them by name.
 
-    Assumed ones without a bracket are drawn within ASSUMED_FACTOR; published and derived ones without are known. Costs
-    of one family with the same value and bracket, such as those of mesh_x and mesh_y, are drawn as one.
+    Costs with a bracket (`low`, `high`) are drawn log-uniformly within it, or uniformly where `low` is 0. Assumed costs
+    without a bracket are drawn within ASSUMED_FACTOR; other costs without one are known. Costs of one family with the
+    same value and bracket, such as those of mesh_x and mesh_y, are drawn as one.
     """
     drawn: dict[tuple[object, ...], float] = {}
     costs = {}
@@ -39,10 +40,26 @@ def sampled_costs(system: System, rng: np.random.Generator) -> dict[str, float]:
 
 
 def robustness(problem: MappingProblem, batch: MappingBatch, n_samples: int, rng: np.random.Generator) -> FloatArray:
-    """Return the share of drawn systems (n,) on which each mapping is non-dominated among all n.
+    """Return the share of drawn systems on which each mapping is non-dominated among those given.
 
-    By the analytic model, whatever the problem's evaluator. Where constants move, mappings that are dominated today
-    could come in as well: the share speaks of the mappings given.
+    Mappings that are not given, and that are dominated today, could be non-dominated there too.
+
+    Parameters
+    ----------
+    problem
+        Gives system and objectives; its evaluator is not used, but the analytic model.
+    batch
+        n mappings.
+    n_samples
+        Number of systems, whose costs are drawn by `sampled_costs`.
+    rng
+        Draws the costs.
+
+    Returns
+    -------
+    shares
+        (n,), 0 to 1.
+
     """
     stays = np.zeros(len(batch.cores_per_layer))
     for _ in range(n_samples):
