@@ -22,11 +22,11 @@ MOST_ATTEMPTS = 5  # at one mapping, before the front is confirmed
 
 def measuring_evaluator(problem: MappingProblem) -> MeasuringEvaluator:
     """Return the evaluator of a problem whose objectives are measured; raises TypeError where they are not."""
-    if not isinstance(problem.evaluator, MeasuringEvaluator):
+    if problem.measuring is None:
         raise TypeError(
             f"evaluator: expected one that measures, such as evaluator=device, got '{problem.evaluator.name}'"
         )
-    return problem.evaluator
+    return problem.measuring
 
 
 def estimated_objectives(problem: MappingProblem, X: Genomes) -> tuple[FloatArray, FloatArray, IntArray]:
