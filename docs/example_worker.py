@@ -1,9 +1,9 @@
-"""A worker for a chip of one's own: copy it, and put what your chip needs into `prepare` and `measure`.
+"""A worker for your own chip: copy it, and put what your chip needs into `prepare` and `measure`.
 
     python -m neuromap_moo evaluator=device "evaluator.command='python docs/example_worker.py'"
 
-It speaks the device protocol of docs/device.md and needs nothing but the standard library. As it stands it measures
-nothing real: the "chip" needs a microsecond for the neurons of the fullest core and a nanojoule for each core.
+It speaks the device protocol of docs/device.md and needs only the standard library. As it stands it measures nothing
+real: the "chip" needs a microsecond for each neuron of the fullest core and a nanojoule for each core.
 """
 
 import json

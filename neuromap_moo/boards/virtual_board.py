@@ -88,7 +88,18 @@ def planted(system: System, seed: int, spread: float) -> System:
 
 
 def truth(network: Network, system: System, options: Options) -> PacketEvaluator:
-    """Return the evaluator whose values a virtual board measures, without its noise, drift and offset."""
+    """Return the evaluator that gives a virtual board's values without their noise, drift and offset.
+
+    Parameters
+    ----------
+    network
+        The network to run.
+    system
+        The system as it is known.
+    options
+        Of the board; `seed`, `spread` and `steps` count.
+
+    """
     real = planted(system, options.seed, options.spread)
     return PacketEvaluator(partitioner_for(network, real), real, steps=options.steps)
 

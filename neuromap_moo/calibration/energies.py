@@ -70,9 +70,7 @@ class EnergyFit:
     def status(self) -> list[str]:
         """Return what the data say of each constant."""
         status = [ZERO if preset == 0.0 else NO_DATA for preset in self.preset]
-        if not (self.measured.any() and self.free.any()):
-            return status
-        for i in np.flatnonzero(self.free):
+        for i in np.flatnonzero(self.free):  # none where no energy was measured
             status[i] = FITTED
         for group in self._not_identified():
             for i in group:
@@ -82,6 +80,8 @@ class EnergyFit:
 
     def _not_identified(self) -> list[IntArray]:
         """Return the constants of each direction that is lost in the noise."""
+        if not self.free.any():
+            return []
         A, b = self._system(np.flatnonzero(self.measured))
         _, sizes, directions = np.linalg.svd(A, full_matrices=True)
         sizes = np.concatenate([sizes, np.zeros(len(directions) - sizes.size)])

@@ -36,24 +36,56 @@ class Fitted(NamedTuple):
 
 
 def in_unit(system: System, name: str, value: float) -> float:
-    """Convert seconds or joules per count to the unit of the constant, or back.
+    """Convert seconds, joules or watts per count to the unit of a constant, or back.
 
-    Both ways are the same: links have a bandwidth, message_bits / seconds; all others keep their value.
+    Both ways are the same: a link has a bandwidth, message_bits / seconds; all others keep their value.
+
+    Parameters
+    ----------
+    system
+        Has the `message_bits`.
+    name
+        The name of the constant.
+    value
+        Its value, per count or in its unit.
+
     """
     return float(system.cost("message_bits") / value if name.startswith("bandwidth") else value)
 
 
 def constant_of(system: System, name: str, value: float, source: str = "") -> Constant:
-    """Return the constant `name` of a system with another value; a new one, in s, where the system has none.
+    """Return a constant of a system with another value.
 
-    It has none for a barrier between two numbers of chips that it names.
+    Parameters
+    ----------
+    system
+        The system. It has no barrier for a number of chips between two that it names: the constant is then a new one,
+        in s.
+    name
+        The name of the constant.
+    value
+        In the unit of the constant.
+    source
+        Where the value comes from.
+
     """
     unit = system.costs[name].unit if name in system.costs else "s"
     return Constant(value, unit, source, "derived")
 
 
 def with_sources(system: System, constants: Sequence[Fitted], source: str) -> System:
-    """Return the system with the fitted constants; their sources are `source` and their interval or status."""
+    """Return a system with fitted constants, which say where they come from.
+
+    Parameters
+    ----------
+    system
+        The system with the preset's constants.
+    constants
+        The fitted ones. Those that have not changed stay as they are in the system.
+    source
+        What they were fitted to; their interval or status is added.
+
+    """
     changed = {}
     for c in constants:
         if c.status in (NO_DATA, ZERO) or c.value == c.preset:

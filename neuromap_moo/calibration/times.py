@@ -75,7 +75,18 @@ class TimeFit:
         return self.latency_steps * self.step_s(constants, np.arange(self.measured.size))
 
     def step_s(self, constants: FloatArray, rows: IntArray, norm: float = math.inf) -> FloatArray:
-        """Step times (r,) of some mappings by constants (q,); `norm` is the p-norm in place of the maximum."""
+        """Return the step times (r,) of some mappings.
+
+        Parameters
+        ----------
+        constants
+            In seconds per count, (q,).
+        rows
+            The mappings, (r,).
+        norm
+            The p of the p-norm that stands for the maximum; infinite for the maximum itself.
+
+        """
         return np.asarray(self._parts(constants, rows, norm)[0])
 
     def fit(

@@ -78,7 +78,23 @@ def undecided(F: FloatArray, errors: FloatArray, attempts: IntArray) -> IntArray
 
 
 def resolve_ties(problem: MappingProblem, X: Genomes, allowed: int) -> int:
-    """Measure undecided mappings among `X` (n, V) once more, at most `allowed` of them; return how many."""
+    """Measure undecided mappings once more, the most urgent first.
+
+    Parameters
+    ----------
+    problem
+        Its evaluator has to measure.
+    X
+        Genotypes (n, V) that were measured.
+    allowed
+        How many mappings may be measured at most.
+
+    Returns
+    -------
+    n
+        How many were chosen; fewer are measured where the evaluator is stopped.
+
+    """
     evaluator = measuring_evaluator(problem)
     F, errors, attempts = estimated_objectives(problem, X)
     rows = undecided(F, errors, attempts)[:allowed]
