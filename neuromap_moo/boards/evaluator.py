@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from neuromap_moo.arrays import FloatArray
-from neuromap_moo.boards.noise import CONFIDENCE_Z, Drift, Estimate, Estimates, estimates, name_of
+from neuromap_moo.boards.noise import CONFIDENCE_Z, Drift, Estimate, Estimates, attempts_by_board, estimates, name_of
 from neuromap_moo.boards.process import BoardProcess
 from neuromap_moo.boards.protocol import METRICS, PROTOCOL
 from neuromap_moo.boards.scheduler import CONTROL, FIRST, MOST_FAILURES, REPEAT, Job, Scheduler
@@ -187,9 +187,6 @@ class DeviceEvaluator:
         """
         attempts = self.opened().attempts()
         found = self.estimates()
-        by_board: dict[str, list[Attempt]] = {}
-        for a in attempts:
-            by_board.setdefault(name_of(a), []).append(a)
         given_up = {board.label: board.given_up for board in self.boards if board.given_up}
         return {
             "store": str(self.store_path),
@@ -200,7 +197,7 @@ class DeviceEvaluator:
             "scatter_between_attempts": found.between,
             "boards": {
                 name: _board_summary(own, [d for d in found.drifts if d.board == name])
-                for name, own in by_board.items()
+                for name, own in attempts_by_board(attempts).items()
             },
             **({"given_up": given_up} if given_up else {}),
         }

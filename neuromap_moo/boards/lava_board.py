@@ -54,7 +54,7 @@ LEAST = 2
 CHUNK = 50_000
 
 
-def made(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
+def generated_arrays(network: Network, seed: int = 0) -> dict[str, NDArray[Any]]:
     """Return arrays of neurons and synapses that behave as a network says, for `lava/run.py`.
 
     A neuron fires every p timesteps, p being one of the two periods around 1 / activity that a bias current can make,
@@ -123,10 +123,10 @@ class LavaBoard:
         """
         options = self.options
         self.network, self.system = load_npz(message["network"]), load_system(Path(message["system"]))
-        self._made = Path(message["network"]).resolve().with_name(f"lava_made_{options.seed}.npz")
+        self._arrays = Path(message["network"]).resolve().with_name(f"lava_made_{options.seed}.npz")
         if options.model is None:
-            with whole_file(self._made) as temporary:
-                save_arrays(temporary, made(self.network, options.seed))
+            with whole_file(self._arrays) as temporary:
+                save_arrays(temporary, generated_arrays(self.network, options.seed))
         n = len(self.network.layers)
         missing = self.run("names", Mapping((1,) * n, tuple(range(n))))["missing"].tolist()
         if missing:
@@ -209,11 +209,11 @@ class LavaBoard:
         slices = {layer["process"]: [stop - start for start, stop in layer["neurons"]] for layer in layers}
         cache = ""
         if options.cache is not None:  # Lava takes whatever it finds there
-            content = Path(model or self._made).read_bytes() + json.dumps([slices, options.generation]).encode()
+            content = Path(model or self._arrays).read_bytes() + json.dumps([slices, options.generation]).encode()
             cache = str(Path(options.cache).resolve() / hashlib.sha256(content).hexdigest()[:16])
         return {
             "model": model,
-            "made": str(self._made),
+            "made": str(self._arrays),
             "slices": slices,
             "placement": {layer["process"]: layer["cores"] for layer in layers},
             "inputs": [layer["process"] for layer in layers if model and layer["kind"] == "input"],
@@ -301,7 +301,9 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m neuromap_moo.workers.lava_board", description=(__doc__ or "").splitlines()[0]
     )
     add = parser.add_argument
-    add("--model", help="Python file whose build() returns the Lava network, one process to a layer (made weights)")
+    add(
+        "--model", help="Python file whose build() returns the Lava network, one process to a layer (generated weights)"
+    )
     add("--steps", type=_steps, default=1000, help="timesteps of a run (%(default)s)")
     add("--energy-steps", type=_steps, help="of a run with the energy probe, best 100000; without, no energy_j")
     add("--dynamic", action="store_true", help="leave the static energy out, which is that of the whole board")
@@ -311,7 +313,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--exact", action="store_true", help="use the cores of a mapping themselves, not their ranks among those used")
     add("--cache", help="folder in which Lava keeps what it compiled, for mappings that cut the network alike")
     add("--time-limit-s", type=_above_0, default=300.0, help="of each compile with its run (%(default)s)")
-    add("--seed", type=int, default=0, help="of made weights and phases (%(default)s)")
+    add("--seed", type=int, default=0, help="of generated weights and phases (%(default)s)")
     add("--dry-run", action="store_true", help="compile through stand-ins, run on the CPU; measures no time")
     add("--try", dest="folder", help="measure one mapping of this folder, which task=export wrote, and end")
     add("--id", help="with --try: which, such as m003 (the first)")

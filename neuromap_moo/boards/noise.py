@@ -6,7 +6,7 @@ Scatter is taken as relative and the same for all mappings of a network, so valu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,11 +73,10 @@ def estimates(attempts: Sequence[Attempt], metrics: Sequence[str], control: str 
         Key of the mapping that every board measures now and then; None for none.
 
     """
-    done = [a for a in attempts if a.status == DONE]
     of: dict[str, dict[str, Estimate]] = {}
     within, between, drifts = {}, {}, []
     for metric in metrics:
-        rows = [a for a in done if a.metrics.get(metric)]
+        rows = [a for a in attempts if a.status == DONE and a.metrics.get(metric)]
         logs = {a.id: np.log(a.metrics[metric]) for a in rows}
         within[metric] = _pooled([x for x in logs.values() if x.size > 1])
         found, variance = _drifts(metric, [a for a in rows if a.mapping == control], logs, within[metric])
@@ -150,6 +149,14 @@ def name_of(attempt: Attempt) -> str:
     return f"{attempt.board} ({attempt.device})"
 
 
+def attempts_by_board(attempts: Iterable[Attempt]) -> dict[str, list[Attempt]]:
+    """Return attempts by the `name_of` their board, in the order given."""
+    by_board: dict[str, list[Attempt]] = {}
+    for a in attempts:
+        by_board.setdefault(name_of(a), []).append(a)
+    return by_board
+
+
 def _shift(drift: Drift, attempt: Attempt, is_control: bool) -> float:
     """Return how far the logarithm of a value is off, by the control measurements around it, itself left out."""
     at_s, off = drift.at_s, np.log(drift.measured)
@@ -175,9 +182,7 @@ def _drifts(
         return [], 0.0
     from scipy.stats import chi2  # takes long to import
 
-    by_board: dict[str, list[Attempt]] = {}
-    for a in sorted(attempts, key=lambda a: a.started_s):
-        by_board.setdefault(name_of(a), []).append(a)
+    by_board = attempts_by_board(sorted(attempts, key=lambda a: a.started_s))
     medians = {board: np.array([np.median(logs[a.id]) for a in rows]) for board, rows in by_board.items()}
     reference = float(np.mean(np.concatenate(list(medians.values()))))
     chance = np.mean([_median_variance(within, logs[a.id].size) for a in attempts])

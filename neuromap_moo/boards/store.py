@@ -16,7 +16,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,16 +117,13 @@ def attempts_table(path: str | os.PathLike[str]) -> dict[str, list[Any]]:
     """
     if not Path(path).is_file():
         raise InputError(f"measurement store '{path}': no such file; expected the measurements.sqlite of a run")
-    connection = connect(Path(path))
-    try:
+    with closing(connect(Path(path))) as connection:
         cursor = connection.execute(
             "SELECT id, network, system, mapping, board, device, purpose, repeats, status, "
             "ifnull(metrics, '') AS metrics, ifnull(error, '') AS error, started_s, ended_s FROM attempts ORDER BY id"
         )
-        names, rows = [column[0] for column in cursor.description], cursor.fetchall()
-    finally:
-        connection.close()
-    table: dict[str, list[Any]] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+        rows = cursor.fetchall()
+    table: dict[str, list[Any]] = {column[0]: [row[i] for row in rows] for i, column in enumerate(cursor.description)}
     table["ended_s"] = [math.nan if end is None else end for end in table["ended_s"]]
     values = [json.loads(text or "{}") for text in table["metrics"]]
     return {**table, **{name: [_median(v.get(name)) for v in values] for name in ("latency_s", "energy_j")}}

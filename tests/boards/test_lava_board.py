@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import neuromap_moo as nm
 from neuromap_moo.boards import lava_board
-from neuromap_moo.boards.lava_board import NEURONS, made, synapses_of
+from neuromap_moo.boards.lava_board import NEURONS, generated_arrays, synapses_of
 from neuromap_moo.fixed_point.simulator import Lif, Synapses, simulate
 from neuromap_moo.mapping.files import entry_of
 from neuromap_moo.mapping.mapping import Mapping
@@ -50,7 +50,7 @@ def recurrent():
 
 def simulated(network, steps, seed=0):
     """What the made network sends (size, steps) by layer, by the simulator in numpy."""
-    arrays = lava_board.made(network, seed)
+    arrays = lava_board.generated_arrays(network, seed)
     exponents = [exponent for _, _, exponent in json.loads(str(arrays["meta"]))["projections"]]
     first, numbers = 1, {}
     for layer in network.layers:
@@ -159,7 +159,7 @@ def test_synapses_of_matrices(monkeypatch, chunk):
 @example(activity=1.0, seed=0)
 def test_made_neurons_fire_as_often_as_the_network_says(activity, seed):
     network = nm.Network("one", (nm.Layer("a", 300, "input", np.full(300, activity)),), ())
-    arrays = made(network, seed)
+    arrays = generated_arrays(network, seed)
     bias, v = arrays["bias_mant_0"].astype(float), arrays["v_0"]
     assert (bias < 2**12).all()  # of 13 bits with a sign
     assert (v <= NEURONS["vth"] << 6).all()
@@ -221,7 +221,7 @@ def test_slices_are_joined_as_layers_are(tmp_path, monkeypatch):
     """A process for each slice, as on the chip: all of them send what the simulator says, with synapses that matter."""
 
     def stronger(network, seed):
-        arrays = made(network, seed)
+        arrays = generated_arrays(network, seed)
         for i in range(len(network.projections)):
             arrays[f"data_{i}"] = (
                 20 * arrays[f"data_{i}"] if np.abs(arrays[f"data_{i}"]).max() < 10 else arrays[f"data_{i}"]
@@ -229,7 +229,7 @@ def test_slices_are_joined_as_layers_are(tmp_path, monkeypatch):
             arrays[f"data_{i}"] = np.roll(arrays[f"data_{i}"], 3)  # no longer balanced
         return arrays
 
-    monkeypatch.setattr(lava_board, "made", stronger)
+    monkeypatch.setattr(lava_board, "generated_arrays", stronger)
     network = recurrent()
     board = board_of(tmp_path, "--steps", "50")
     sliced = board.run("spikes", MAPPING, whole=False)
