@@ -1,4 +1,4 @@
-"""Analytic evaluator: the max-affine runtime model of arXiv 2601.10035 with an additive energy model (DESIGN 4.5).
+"""Analytic evaluator: the max-affine runtime model of arXiv 2601.10035 with an additive energy model (docs/model.md).
 
 Whole populations at once: what no placement changes comes with the core graphs, the rest from one compiled pass over
 the edges.
@@ -12,7 +12,7 @@ import numpy as np
 
 from neuromap_moo.arrays import FloatArray, IndexArray, IntArray
 from neuromap_moo.mapping.mapping import Mapping, MappingBatch
-from neuromap_moo.models.metrics import Metrics, with_derived_columns
+from neuromap_moo.models.metrics import Metrics, StepLoads, join_loads, metrics_of
 from neuromap_moo.models.traffic import link_messages, traffic, tree_loads
 from neuromap_moo.partition.core_graph import LOADS
 from neuromap_moo.partition.fixed import AnyPartitioner
@@ -23,7 +23,7 @@ MOST_EDGES = 2**23
 
 
 class AnalyticEvaluator:
-    """Metrics of mappings in closed form; see `evaluate/reference.py` for the same in plain Python."""
+    """Metrics of mappings in closed form; `oracles/analytic.py` has the same in plain Python."""
 
     name = "analytic"
 
@@ -35,16 +35,19 @@ class AnalyticEvaluator:
 
     def evaluate(self, mappings: MappingBatch) -> Metrics:
         """Return every metric column for n mappings, (n,) each."""
+        partitioner = self.partitioner
+        return metrics_of(self.loads(mappings), self.system, partitioner.steps_per_inference, partitioner.depth)
+
+    def loads(self, mappings: MappingBatch) -> StepLoads:
+        """Return what n mappings make the system do in one timestep."""
         edges = self.partitioner.most_edges(mappings.cores_per_layer)
         if edges.sum() < MOST_EDGES:
-            return self._evaluate(mappings)
+            return self._loads(mappings)
         part = np.cumsum(edges) // MOST_EDGES
-        parts = [
-            self._evaluate(MappingBatch(*(array[part == i] for array in mappings))) for i in np.unique(part).tolist()
-        ]
-        return {key: np.concatenate([x[key] for x in parts]) for key in parts[0]}
+        parts = [self._loads(MappingBatch(*(array[part == i] for array in mappings))) for i in np.unique(part).tolist()]
+        return join_loads(parts)
 
-    def _evaluate(self, mappings: MappingBatch) -> Metrics:
+    def _loads(self, mappings: MappingBatch) -> StepLoads:
         system, cost = self.system, self.system.cost
         partitions, graph = _different_rows(mappings.cores_per_layer)
         graphs = self.partitioner.core_graphs(partitions)
@@ -72,37 +75,22 @@ class AnalyticEvaluator:
         bits = cost("message_bits")
         t_inject = sent_max * bits / cost("bandwidth_bit_per_s.inject")
         t_eject = load["received_max"] * bits / cost("bandwidth_bit_per_s.eject")
-        terms = np.stack(
-            [
-                load["dendops_max"] * cost("t_dendop_s"),
-                load["synops_max"] * cost("t_synop_s"),
-                load["synmem_reads_max"] * cost("t_synmem_s"),
-                np.maximum(t_mesh, np.maximum(t_inject, t_eject)),
-                system.barrier_s(chips),
-            ]
+        return StepLoads(
+            dendops_max=load["dendops_max"],
+            synops_max=load["synops_max"],
+            synmem_reads_max=load["synmem_reads_max"],
+            t_link_s=np.maximum(t_mesh, np.maximum(t_inject, t_eject)),
+            dendops=load["dendops"],
+            synops=load["synops"],
+            synmem_reads=load["synmem_reads"],
+            messages=load["messages"],
+            links_j=e_mesh + cost("e_link_j.inject") * sent + cost("e_link_j.eject") * load["messages"],
+            message_hops=hops,
+            peak_link_messages=peak,
+            inter_chip_messages=inter_chip,
+            cores_used=mappings.cores_per_layer.sum(axis=1),
+            chips_used=chips.astype(np.int64),
         )
-        step = system.with_barrier(terms[:-1].max(axis=0), terms[-1])
-        cores = mappings.cores_per_layer.sum(axis=1)
-        steps = self.partitioner.steps_per_inference
-        energies = steps * np.stack(
-            [
-                (cost("p_chip_w") * chips + cost("p_core_w") * cores) * step,
-                cost("e_dendop_j") * load["dendops"],
-                cost("e_synop_j") * load["synops"],
-                cost("e_synmem_j") * load["synmem_reads"],
-                cost("e_message_j") * load["messages"],
-                e_mesh + cost("e_link_j.inject") * sent + cost("e_link_j.eject") * load["messages"],
-            ]
-        )
-        counts = {
-            "messages": load["messages"],
-            "message_hops": hops,
-            "peak_link_messages": peak,
-            "inter_chip_messages": inter_chip,
-            "cores_used": cores,
-            "chips_used": chips.astype(np.int64),
-        }
-        return with_derived_columns(steps + self.partitioner.depth - 1, steps, step, terms, energies, counts)
 
     def _shared_routes(self, mappings: MappingBatch) -> FloatArray:
         """Return link time, link energy, hops, largest load, messages sent in all and by one slice at most, (6, n).

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromap_moo.arrays import FloatArray
+from neuromap_moo.arrays import FloatArray, IntArray
 from neuromap_moo.errors import InputError, did_you_mean
+from neuromap_moo.system.system import System
 
 #: Metrics of n mappings by column name, each (n,): float64, int64 for `cores_used` and `chips_used`, str for
 #: `bottleneck`.
@@ -43,13 +44,12 @@ COLUMNS: dict[str, str | None] = {
     "chips_used": "",
 }
 
-#: Time terms in the order of DESIGN 4.5; `bottleneck` is the name of the largest without t_ and _s.
+#: Time terms in the order of docs/model.md, "Time"; `bottleneck` is the name of the largest without t_ and _s.
 TIME_TERMS = ("t_dendops_s", "t_synops_s", "t_synmem_reads_s", "t_link_s", "t_barrier_s")
 BOTTLENECKS = tuple(name[2:-2] for name in TIME_TERMS)
 ENERGY_TERMS = ("e_static_j", "e_dendops_j", "e_synops_j", "e_synmem_reads_j", "e_messages_j", "e_links_j")
 
 MAXIMISED = frozenset({"throughput_hz"})  #: every other numeric column is better when smaller
-
 
 #: Columns that a board can measure, by all columns that follow from one; and where half of their interval stands.
 MEASURED = {"latency_s": "latency_s", "step_time_s": "latency_s", "throughput_hz": "latency_s", "energy_j": "energy_j"}
@@ -74,30 +74,118 @@ def check_objectives(objectives: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def with_derived_columns(
-    latency_steps: int,
-    steps_per_inference: int,
-    step_time_s: FloatArray,
-    terms_s: FloatArray,
-    energies_j: FloatArray,
-    counts: Metrics,
-) -> Metrics:
-    """Return all columns of n mappings from their parts (DESIGN 4.5).
+class StepLoads(NamedTuple):
+    """What n mappings make a system do in one timestep: all that their metrics follow from.
 
-    `step_time_s` (n,), `terms_s` (5, n) in the order of TIME_TERMS, `energies_j` (6, n) per inference in that of
-    ENERGY_TERMS, and the columns from `messages` on; latency is `latency_steps` steps.
+    Every field is (n,), in the units of docs/model.md, "Counts per timestep". A model that simulates s timesteps gives
+    the totals, from `dendops` to `links_j`, and `busy_s` step by step, (n, s).
     """
+
+    dendops_max: FloatArray  #: of the fullest core, as the two that follow
+    synops_max: FloatArray
+    synmem_reads_max: FloatArray
+    t_link_s: FloatArray  #: of the busiest link
+    dendops: FloatArray  #: of all cores, as the three that follow
+    synops: FloatArray
+    synmem_reads: FloatArray
+    messages: FloatArray
+    links_j: FloatArray  #: energy of all messages over all links
+    message_hops: FloatArray
+    peak_link_messages: FloatArray
+    inter_chip_messages: FloatArray
+    cores_used: IntArray
+    chips_used: IntArray
+    busy_s: FloatArray | None = None  #: simulated, up to the barrier; None: the largest of the time terms
+    dendops_j: FloatArray | None = None  #: simulated; None: the cost of so many
+    synops_j: FloatArray | None = None
+
+
+def join_loads(parts: Sequence[StepLoads]) -> StepLoads:
+    """Put the mappings of several parts together, all from one model: a field is None in each of them or in none."""
+    fields = zip(*parts, strict=True)
+    return StepLoads(*(None if field[0] is None else np.concatenate(field) for field in fields))  # type: ignore[arg-type]
+
+
+def time_terms(loads: StepLoads, system: System) -> FloatArray:
+    """Time terms (5, n) of a timestep in s, in the order of TIME_TERMS."""
+    cost = system.cost
+    return np.stack(
+        [
+            loads.dendops_max * cost("t_dendop_s"),
+            loads.synops_max * cost("t_synop_s"),
+            loads.synmem_reads_max * cost("t_synmem_s"),
+            loads.t_link_s,
+            system.barrier_s(loads.chips_used.astype(np.float64)),
+        ]
+    )
+
+
+def step_times(loads: StepLoads, system: System, terms_s: FloatArray) -> FloatArray:
+    """Length of a timestep in s, (n,), or (n, s) where it is simulated step by step; `terms_s` as by `time_terms`."""
+    busy_s = terms_s[:-1].max(axis=0) if loads.busy_s is None else loads.busy_s
+    return system.with_barrier(busy_s, terms_s[-1] if busy_s.ndim == 1 else terms_s[-1][:, None])
+
+
+def energy_terms(loads: StepLoads, system: System, steps_per_inference: int, step_s: FloatArray) -> FloatArray:
+    """Energy terms of an inference in J, in the order of ENERGY_TERMS: (6, n), or (6, n, s) step by step.
+
+    `step_s` as by `step_times`.
+    """
+    cost = system.cost
+    static_w = cost("p_chip_w") * loads.chips_used + cost("p_core_w") * loads.cores_used
+    return steps_per_inference * np.stack(
+        [
+            (static_w if step_s.ndim == 1 else static_w[:, None]) * step_s,
+            cost("e_dendop_j") * loads.dendops if loads.dendops_j is None else loads.dendops_j,
+            cost("e_synop_j") * loads.synops if loads.synops_j is None else loads.synops_j,
+            cost("e_synmem_j") * loads.synmem_reads,
+            cost("e_message_j") * loads.messages,
+            loads.links_j,
+        ]
+    )
+
+
+def metrics_of(loads: StepLoads, system: System, steps_per_inference: int, depth: int) -> Metrics:
+    """Put all metric columns of n mappings together (docs/model.md, "Time" and "Energy").
+
+    Parameters
+    ----------
+    loads
+        what the mappings make the system do; where a model simulated several timesteps, columns are their means.
+    system
+        whose costs count.
+    steps_per_inference
+        timesteps of input that one inference takes.
+    depth
+        projections on the longest path; the latency is `steps_per_inference + depth - 1` timesteps.
+
+    Returns
+    -------
+    every column of COLUMNS, (n,) each.
+
+    """
+    terms_s = time_terms(loads, system)
+    step_s = step_times(loads, system, terms_s)
+    energies_j = energy_terms(loads, system, steps_per_inference, step_s)
+    messages = loads.messages
+    if step_s.ndim == 2:
+        step_s, energies_j, messages = step_s.mean(axis=1), energies_j.mean(axis=2), messages.mean(axis=1)
     with np.errstate(divide="ignore"):
-        throughput_hz = 1.0 / (steps_per_inference * step_time_s)
+        throughput_hz = 1.0 / (steps_per_inference * step_s)
     return {
-        "latency_s": latency_steps * step_time_s,
+        "latency_s": (steps_per_inference + depth - 1) * step_s,
         "energy_j": sum(energies_j[1:], energies_j[0]),
-        "step_time_s": step_time_s,
+        "step_time_s": step_s,
         "throughput_hz": throughput_hz,
         **dict(zip(TIME_TERMS, terms_s, strict=True)),
         "bottleneck": np.array(BOTTLENECKS)[terms_s.argmax(axis=0)],
         **dict(zip(ENERGY_TERMS, energies_j, strict=True)),
-        **counts,
+        "messages": messages,
+        "message_hops": loads.message_hops,
+        "peak_link_messages": loads.peak_link_messages,
+        "inter_chip_messages": loads.inter_chip_messages,
+        "cores_used": loads.cores_used,
+        "chips_used": loads.chips_used,
     }
 
 

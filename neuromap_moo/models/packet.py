@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import abc
-from typing import Any, NamedTuple
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from neuromap_moo.arrays import FloatArray, IntArray
 from neuromap_moo.errors import InputError, did_you_mean, first_line, whole_number
 from neuromap_moo.mapping.mapping import MappingBatch
-from neuromap_moo.models.metrics import Metrics, with_derived_columns
+from neuromap_moo.models.metrics import Metrics, StepLoads, energy_terms, join_loads, metrics_of, step_times, time_terms
 from neuromap_moo.models.packet_events import Fabric, Traffic, simulate_step, traffic_of
 from neuromap_moo.network.files import READ_ERRORS
 from neuromap_moo.network.network import Network
@@ -30,15 +30,6 @@ from neuromap_moo.system.system import System
 STEPS, SEED, BUFFER_MESSAGES = 8, 0, 8
 
 CONFIDENCE = 0.95
-
-
-class _Run(NamedTuple):
-    """What s simulated timesteps of one mapping came to."""
-
-    step_s: FloatArray  # (s,)
-    terms_s: FloatArray  # (5,), see with_derived_columns
-    energies_j: FloatArray  # (6, s)
-    counts: dict[str, float]
 
 
 class PacketEvaluator:
@@ -83,20 +74,18 @@ class PacketEvaluator:
 
     def evaluate(self, mappings: MappingBatch) -> Metrics:
         """Return every metric column for n mappings, (n,) each."""
-        runs = [self._run(k, cores[cores >= 0].astype(np.int64)) for k, cores in zip(*mappings, strict=True)]
-        steps = self.partitioner.steps_per_inference
-        latency_steps = steps + self.partitioner.depth - 1
-        step_s = np.stack([run.step_s for run in runs])
-        energies = np.stack([run.energies_j for run in runs], axis=1)
-        counts = {name: np.array([run.counts[name] for run in runs]) for name in runs[0].counts}
-        terms = np.stack([run.terms_s for run in runs], axis=1)
+        pairs = zip(*mappings, strict=True)
+        loads = join_loads([self._simulate(k, cores[cores >= 0].astype(np.int64)) for k, cores in pairs])
+        system, steps, depth = self.system, self.partitioner.steps_per_inference, self.partitioner.depth
+        step_s = step_times(loads, system, time_terms(loads, system))
         return {
-            **with_derived_columns(latency_steps, steps, step_s.mean(axis=1), terms, energies.mean(axis=2), counts),
-            "latency_ci95_s": latency_steps * _half_interval(step_s),
-            "energy_ci95_j": _half_interval(energies.sum(axis=0)),
+            **metrics_of(loads, system, steps, depth),
+            "latency_ci95_s": (steps + depth - 1) * _half_interval(step_s),
+            "energy_ci95_j": _half_interval(energy_terms(loads, system, steps, step_s).sum(axis=0)),
         }
 
-    def _run(self, cores_per_layer: IntArray, cores: IntArray) -> _Run:
+    def _simulate(self, cores_per_layer: IntArray, cores: IntArray) -> StepLoads:
+        """Run every timestep with one mapping: cores per layer (L,) and core of each slice (S,)."""
         system, cost = self.system, self.system.cost
         sending, fabric = self.partitioner.sending(cores_per_layer), self._fabric(cores)
         n, n_steps, n_links = cores.size, len(self.spikes), system.links.target.size
@@ -119,42 +108,27 @@ class PacketEvaluator:
                 most[step, i], total[step, i] = of_slice.max(), of_slice.sum()
             delivered[step] = reached
             inter_chip[step] = np.count_nonzero(chip[source] != chip[traffic.dest])
-        chips = np.unique(chip).size
-        barrier_s = float(system.barrier_s(np.array([float(chips)]))[0])
-        step_s = system.with_barrier(end_s, barrier_s)
-        between = slice(n, n + n_links)
-        steps = self.partitioner.steps_per_inference
+        between = sent[:, n : n + n_links]
         link_j = np.concatenate(
             [np.full(n, cost("e_link_j.inject")), system.per_link("e_link_j"), np.full(n, cost("e_link_j.eject"))]
         )
-        energies = steps * np.stack(
-            [
-                (cost("p_chip_w") * chips + cost("p_core_w") * n) * step_s,
-                np.full(n_steps, cost("e_dendop_j") * sending.updates.sum()),
-                cost("e_synop_j") * total[:, 1],
-                cost("e_synmem_j") * total[:, 0],
-                cost("e_message_j") * delivered,
-                sent @ link_j,
-            ]
+        return StepLoads(
+            dendops_max=np.array([sending.updates.max()]),
+            synops_max=np.array([most[:, 1].mean()]),
+            synmem_reads_max=np.array([most[:, 0].mean()]),
+            t_link_s=np.array([(sent * fabric.service_s).max(axis=1).mean()]),
+            dendops=np.full((1, n_steps), sending.updates.sum()),
+            synops=total[None, :, 1],
+            synmem_reads=total[None, :, 0],
+            messages=delivered[None],
+            links_j=(sent @ link_j)[None],
+            message_hops=np.array([between.sum(axis=1).mean()]),
+            peak_link_messages=np.array([between.mean(axis=0).max(initial=0.0)]),
+            inter_chip_messages=np.array([inter_chip.mean()]),
+            cores_used=np.array([n]),
+            chips_used=np.array([np.unique(chip).size]),
+            busy_s=end_s[None],
         )
-        terms = np.array(
-            [
-                sending.updates.max() * cost("t_dendop_s"),
-                most[:, 1].mean() * cost("t_synop_s"),
-                most[:, 0].mean() * cost("t_synmem_s"),
-                (sent * fabric.service_s).max(axis=1).mean(),
-                barrier_s,
-            ]
-        )
-        counts = {
-            "messages": float(delivered.mean()),
-            "message_hops": float(sent[:, between].sum(axis=1).mean()),
-            "peak_link_messages": float(sent[:, between].mean(axis=0).max(initial=0.0)),
-            "inter_chip_messages": float(inter_chip.mean()),
-            "cores_used": n,
-            "chips_used": chips,
-        }
-        return _Run(step_s, terms, energies, counts)
 
     def _fabric(self, cores: IntArray) -> Fabric:
         system, cost, n = self.system, self.system.cost, cores.size

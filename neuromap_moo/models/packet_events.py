@@ -1,6 +1,6 @@
 """One timestep message by message: the compiled event loop of the packet-level simulator.
 
-`packet_reference.py` runs the same rules in plain Python and shares no code with this module.
+`oracles/packet.py` runs the same rules in plain Python and shares no code with this module.
 
 A message is a run of entries of `dest`: the slices that it still has to reach. Communication per destination core makes
 a message of every entry; with copies per route one message leaves a core and parts where its routes do. Queues are
@@ -93,6 +93,51 @@ def _expand(
 BUCKETS = 4096
 
 
+# What is rare in a step is a function, written into it by the compiler (numba's `inline`). The rest stays in one: each
+# array handed over is counted, even so, and that costs more here than the work on it.
+
+
+@njit(inline="always")
+def _take_from_heap(at_s: FloatArray, heap: IntArray, n_heaped: int) -> int:
+    """Take the first of the heap's events, which are `n_heaped` afterwards."""
+    key: int = heap[0]
+    moved = heap[n_heaped]
+    parent, child = 0, 1
+    while child < n_heaped:
+        a, b = heap[child], heap[child + 1] if child + 1 < n_heaped else moved
+        if at_s[b] < at_s[a] or (at_s[b] == at_s[a] and b < a):
+            a = b
+            child += 1
+        if at_s[moved] < at_s[a] or (at_s[moved] == at_s[a] and moved <= a):
+            break
+        heap[parent] = a
+        parent, child = child, 2 * child + 1
+    heap[parent] = moved
+    return key
+
+
+@njit(inline="always")
+def _sort_by_rank(
+    low: int,
+    high: int,
+    here_row: int,
+    towards: IntArray,
+    rank: IntArray,
+    dest: IntArray,
+    words: FloatArray,
+    synops: FloatArray,
+) -> None:
+    """Bring entries that go on to the same queue side by side, in the order of the ranks."""
+    for i in range(low + 1, high):
+        d, w, s = dest[i], words[i], synops[i]
+        own = rank[towards[here_row + d]]
+        j = i - 1
+        while j >= low and rank[towards[here_row + dest[j]]] > own:
+            dest[j + 1], words[j + 1], synops[j + 1] = dest[j], words[j], synops[j]
+            j -= 1
+        dest[j + 1], words[j + 1], synops[j + 1] = d, w, s
+
+
 @njit(cache=True, nogil=True)
 def simulate_step(fabric: Fabric, traffic: Traffic, per_s: float, sent: IntArray) -> tuple[float, int]:
     """Run one timestep; return when its last event ends, in s, and how many destinations were reached.
@@ -100,7 +145,6 @@ def simulate_step(fabric: Fabric, traffic: Traffic, per_s: float, sent: IntArray
     `sent` (Q,) takes the messages over each link. `per_s` is about how many events a second has; it makes no difference
     but to the speed. The second number is less than N only where messages block each other for good.
     """
-    # One function, since calls that hand over arrays cost more here than the work that they do.
     towards, here, service_s, hop_s, rank, room, t_synmem_s, t_synop_s = fabric
     first, ready_s, begin, given_dest, given_words, given_synops, updates_s = traffic
     n_slices, n_dest, n_queues = first.size - 1, given_dest.size, service_s.size
@@ -147,8 +191,17 @@ def simulate_step(fabric: Fabric, traffic: Traffic, per_s: float, sent: IntArray
         if upcoming[b] < first[b + 1]:
             due_s[n_due], due_key[n_due] = ready_s[upcoming[b]], 2 * n_queues + b
             n_due += 1
+    waits, awaited = -1, -1  # who has to wait from now on, and the queue in which there is no room; -1: nobody
     now = 0.0
     while True:
+        if waits >= 0:
+            next_waiting[waits] = -1
+            if waiting[awaited] < 0:
+                waiting[awaited] = waits
+            else:
+                next_waiting[last_waiting[awaited]] = waits
+            last_waiting[awaited] = waits
+            waits = -1
         for i in range(n_freed):
             queue = freed[i]
             back_s[queue, given_back[queue] % room[queue]] = freed_s[i]
@@ -209,20 +262,8 @@ def simulate_step(fabric: Fabric, traffic: Traffic, per_s: float, sent: IntArray
                 bucket[number % BUCKETS] = after[key]
                 n_bucketed -= 1
             else:
-                key = heap[0]
                 n_heaped -= 1
-                moved = heap[n_heaped]
-                parent, child = 0, 1
-                while child < n_heaped:
-                    a, b = heap[child], heap[child + 1] if child + 1 < n_heaped else moved
-                    if at_s[b] < at_s[a] or (at_s[b] == at_s[a] and b < a):
-                        a = b
-                        child += 1
-                    if at_s[moved] < at_s[a] or (at_s[moved] == at_s[a] and moved <= a):
-                        break
-                    heap[parent] = a
-                    parent, child = child, 2 * child + 1
-                heap[parent] = moved
+                key = _take_from_heap(at_s, heap, n_heaped)
             now = at_s[key]
             link = key if key < n_queues else -1
             if key >= 2 * n_queues:  # a slice sends
@@ -233,13 +274,7 @@ def simulate_step(fabric: Fabric, traffic: Traffic, per_s: float, sent: IntArray
                     if reserved[waiter] < 0:
                         n = taken[b]
                         if n >= room[b] and given_back[b] <= n - room[b]:
-                            wanted[waiter] = 0
-                            next_waiting[waiter] = -1
-                            if waiting[b] < 0:
-                                waiting[b] = waiter
-                            else:
-                                next_waiting[last_waiting[b]] = waiter
-                            last_waiting[b] = waiter
+                            waits, awaited, wanted[waiter] = waiter, b, 0
                             continue
                         taken[b] += 1
                         if n >= room[b] and back_s[b, n % room[b]] > now:
@@ -249,66 +284,56 @@ def simulate_step(fabric: Fabric, traffic: Traffic, per_s: float, sent: IntArray
                     else:
                         stalled_s[b] = now - ready_s[i]
                         reserved[waiter] = -1
-                n_unused -= 1
-                m = unused[n_unused]
-                low[m], high[m], behind[m] = begin[i], begin[i + 1], -1
-                if head[b] < 0:
-                    head[b] = m
-                else:
-                    behind[tail[b]] = m
-                tail[b] = m
-                if not pending[b]:
-                    pending[b] = True
-                    if busy_until[b] <= now:
-                        looks[0], n_looks = b, 1
-                    else:
-                        due_s[0], due_key[0], n_due = busy_until[b], b, 1
                 upcoming[b] += 1
                 if upcoming[b] < first[b + 1]:
-                    due_s[n_due], due_key[n_due] = max(now, stalled_s[b] + ready_s[upcoming[b]]), key
-                    n_due += 1
+                    due_s[0], due_key[0], n_due = max(now, stalled_s[b] + ready_s[upcoming[b]]), key, 1
+                entered, m, stop, end = b, -1, begin[i], begin[i + 1]
             elif key >= n_queues:  # a message arrives
                 over = key - n_queues
                 m = flying[over]
                 flying[over] = behind[m]
                 if flying[over] >= 0:
                     due_s[0], due_key[0], n_due = arrives_s[flying[over]], key, 1
-                stop = low[m]
-                end = high[m]
-                while stop < end:
-                    at = stop
+                entered, stop, end = -1, low[m], high[m]
+            else:
+                stop, end = 0, 0
+            while stop < end:  # part after part of a message enters its queue
+                at = stop
+                if entered >= 0:
+                    queue, stop = entered, end
+                else:
                     queue = towards[here[over] + dest[at]]
                     stop += 1
                     while stop < end and towards[here[over] + dest[stop]] == queue:
                         stop += 1
-                    if m < 0:
-                        n_unused -= 1
-                        m = unused[n_unused]
-                    if queue >= n_queues:
-                        c = queue - n_queues
-                        read_until[c] = max(now, read_until[c]) + words[at] * t_synmem_s
-                        synop_until[c] = max(read_until[c], synop_until[c]) + synops[at] * t_synop_s
-                        n_reached += 1
-                        unused[n_unused] = m
-                        n_unused += 1
-                        if is_finite:
-                            freed[0], freed_s[0], n_freed = queue, read_until[c], 1
+                if m < 0:
+                    n_unused -= 1
+                    m = unused[n_unused]
+                if queue >= n_queues:
+                    c = queue - n_queues
+                    read_until[c] = max(now, read_until[c]) + words[at] * t_synmem_s
+                    synop_until[c] = max(read_until[c], synop_until[c]) + synops[at] * t_synop_s
+                    n_reached += 1
+                    unused[n_unused] = m
+                    n_unused += 1
+                    if is_finite:
+                        freed[0], freed_s[0], n_freed = queue, read_until[c], 1
+                else:
+                    low[m], high[m], behind[m] = at, stop, -1
+                    if head[queue] < 0:
+                        head[queue] = m
                     else:
-                        low[m], high[m], behind[m] = at, stop, -1
-                        if head[queue] < 0:
-                            head[queue] = m
+                        behind[tail[queue]] = m
+                    tail[queue] = m
+                    if not pending[queue]:
+                        pending[queue] = True
+                        if busy_until[queue] <= now:
+                            looks[n_looks] = queue
+                            n_looks += 1
                         else:
-                            behind[tail[queue]] = m
-                        tail[queue] = m
-                        if not pending[queue]:
-                            pending[queue] = True
-                            if busy_until[queue] <= now:
-                                looks[n_looks] = queue
-                                n_looks += 1
-                            else:
-                                due_s[n_due], due_key[n_due] = busy_until[queue], queue
-                                n_due += 1
-                    m = -1
+                            due_s[n_due], due_key[n_due] = busy_until[queue], queue
+                            n_due += 1
+                m = -1
             if link < 0:
                 continue
 
@@ -316,14 +341,8 @@ def simulate_step(fabric: Fabric, traffic: Traffic, per_s: float, sent: IntArray
         m = head[link]
         if reserved[link] < 0:
             reserved[link] = low[m]
-            for i in range(low[m] + 1, high[m]):  # those that go on together side by side, in the order of the ranks
-                d, w, s = dest[i], words[i], synops[i]
-                own = rank[towards[here[link] + d]]
-                j = i - 1
-                while j >= low[m] and rank[towards[here[link] + dest[j]]] > own:
-                    dest[j + 1], words[j + 1], synops[j + 1] = dest[j], words[j], synops[j]
-                    j -= 1
-                dest[j + 1], words[j + 1], synops[j + 1] = d, w, s
+            if high[m] - low[m] > 1:
+                _sort_by_rank(low[m], high[m], here[link], towards, rank, dest, words, synops)
         if is_finite:
             begins_s = now
             at = reserved[link]
@@ -335,13 +354,7 @@ def simulate_step(fabric: Fabric, traffic: Traffic, per_s: float, sent: IntArray
                 n = taken[queue]
                 if n >= room[queue]:
                     if given_back[queue] <= n - room[queue]:
-                        wanted[link] = stop
-                        next_waiting[link] = -1
-                        if waiting[queue] < 0:
-                            waiting[queue] = link
-                        else:
-                            next_waiting[last_waiting[queue]] = link
-                        last_waiting[queue] = link
+                        waits, awaited, wanted[link] = link, queue, stop
                         break
                     begins_s = max(begins_s, back_s[queue, n % room[queue]])
                 taken[queue] += 1

@@ -19,7 +19,7 @@ from neuromap_moo.arrays import IndexArray, IntArray
 from neuromap_moo.errors import InputError, did_you_mean, finite_number, last_line, whole_number
 from neuromap_moo.mapping.mapping import MappingBatch
 from neuromap_moo.models.analytic import AnalyticEvaluator
-from neuromap_moo.models.metrics import TIME_TERMS, Metrics, with_derived_columns
+from neuromap_moo.models.metrics import Metrics, metrics_of
 from neuromap_moo.models.packet import drawn_spikes
 from neuromap_moo.partition.fixed import AnyPartitioner, FixedPartitioner
 from neuromap_moo.processes import SANAFE_WORKER
@@ -28,8 +28,6 @@ from neuromap_moo.system.topology import Mesh
 
 TIMINGS = ("simple", "detailed")
 MOST_NEURONS = 1024  # of a core; SANA-FE fails with more
-
-#: Where the worker is, run as a file: its Python need not have this package.
 
 
 class SanafeEvaluator:
@@ -81,29 +79,18 @@ class SanafeEvaluator:
 
     def evaluate(self, mappings: MappingBatch) -> Metrics:
         """Return every metric column for n mappings, (n,) each."""
-        base = self._analytic.evaluate(mappings)
         results = [self._simulate(k, cores[cores >= 0]) for k, cores in zip(*mappings, strict=True)]
         per_step = {key: np.array([np.mean(r[key]) for r in results]) for key in results[0] if key != "messages"}
         messages = np.array([r["messages"] for r in results]) / len(self.spikes)
-        system, cost = self.system, self.system.cost
-        step = system.with_barrier(per_step["step_s"], base["t_barrier_s"])
-        steps = self.partitioner.steps_per_inference
-        terms = [base[name] for name in TIME_TERMS]
-        energies = [
-            steps * (cost("p_chip_w") * base["chips_used"] + cost("p_core_w") * base["cores_used"]) * step,
-            steps * per_step["soma_j"],
-            steps * per_step["synapse_j"],
-            base["e_synmem_reads_j"],
-            steps * cost("e_message_j") * messages,
-            steps * (per_step["network_j"] - cost("e_message_j") * messages),
-        ]
-        counts = {
-            "messages": messages,
-            "message_hops": per_step["hops"],
-            **{key: base[key] for key in ("peak_link_messages", "inter_chip_messages", "cores_used", "chips_used")},
-        }
-        latency_steps = steps + self.partitioner.depth - 1
-        return with_derived_columns(latency_steps, steps, step, np.stack(terms), np.stack(energies), counts)
+        loads = self._analytic.loads(mappings)._replace(
+            messages=messages,
+            links_j=per_step["network_j"] - self.system.cost("e_message_j") * messages,
+            message_hops=per_step["hops"],
+            busy_s=per_step["step_s"],
+            dendops_j=per_step["soma_j"],
+            synops_j=per_step["synapse_j"],
+        )
+        return metrics_of(loads, self.system, self.partitioner.steps_per_inference, self.partitioner.depth)
 
     def _simulate(self, cores_per_layer: IntArray, cores: IndexArray) -> dict[str, Any]:
         sending = self.partitioner.sending(cores_per_layer)

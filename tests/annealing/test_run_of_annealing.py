@@ -16,7 +16,7 @@ from pymoo.core.termination import NoTermination
 
 import neuromap_moo as nm
 from neuromap_moo.annealing import space, tables
-from neuromap_moo.annealing.metropolis import LONGEST_RUN
+from neuromap_moo.annealing.exchange import LONGEST_RUN
 from neuromap_moo.annealing.run import COLD, advance, propose_resize, start_run
 from neuromap_moo.annealing.space import AnnealingCache, Scalarisation
 from neuromap_moo.evolution import memetic

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import neuromap_moo as nm
 from neuromap_moo.annealing import tables
-from neuromap_moo.annealing.metropolis import BLOCK_SHARE, DRAWS, LONGEST_RUN, NO_MOVES, NORM, walk
+from neuromap_moo.annealing.exchange import BLOCK_SHARE, LONGEST_RUN, NORM
+from neuromap_moo.annealing.metropolis import DRAWS, NO_MOVES, walk
 from neuromap_moo.annealing.space import AnnealingCache, Scalarisation
 from neuromap_moo.annealing.tables import COST, LINEAR, MESH_S, PEAK
 from neuromap_moo.mapping.mapping import stack
