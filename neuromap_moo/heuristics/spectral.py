@@ -5,69 +5,16 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from numba import njit
-from scipy.linalg import eigh_tridiagonal
+from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from threadpoolctl import threadpool_limits
 
 from neuromap_moo.arrays import FloatArray, IndexArray, IntArray
 from neuromap_moo.heuristics.curves import compact_cores, curve_through
 from neuromap_moo.partition.core_graph import CoreGraph
 from neuromap_moo.system.system import System
-
-
-@njit(cache=True, nogil=True)
-def tridiagonalise(matrix: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Bring a symmetric matrix (n, n) to tridiagonal form by Householder reflections, in place; O(n^3).
-
-    Returns its diagonal (n,), what stands beside that (n - 1,), and the factors (n,) of the reflections, whose vectors
-    row k of `matrix` holds right of its diagonal.
-    """
-    n = len(matrix)
-    diagonal = np.empty(n)
-    beside = np.zeros(n - 1)
-    factor = np.zeros(n)
-    p = np.empty(n)
-    for k in range(n - 1):
-        v = matrix[k]
-        diagonal[k] = v[k]
-        square = 0.0
-        for j in range(k + 1, n):
-            square += v[j] * v[j]
-        if square == 0.0:
-            continue
-        beside[k] = -np.copysign(np.sqrt(square), v[k + 1])  # the sign that cancels no digits below
-        factor[k] = 1.0 / (square - beside[k] * v[k + 1])
-        v[k + 1] -= beside[k]
-        p[k + 1 :] = 0.0
-        for i in range(k + 1, n):
-            for j in range(k + 1, n):
-                p[j] += factor[k] * v[i] * matrix[i, j]
-        along = 0.0
-        for j in range(k + 1, n):
-            along += 0.5 * factor[k] * p[j] * v[j]
-        for j in range(k + 1, n):
-            p[j] -= along * v[j]
-        for i in range(k + 1, n):
-            for j in range(k + 1, n):
-                matrix[i, j] -= v[i] * p[j] + p[i] * v[j]
-    diagonal[n - 1] = matrix[n - 1, n - 1]
-    return diagonal, beside, factor
-
-
-@njit(cache=True, nogil=True)
-def reflect(matrix: FloatArray, factor: FloatArray, vectors: FloatArray) -> None:
-    """Undo the reflections of `tridiagonalise` on `vectors` (m, n) of the tridiagonal form, in place."""
-    n = len(matrix)
-    for k in range(n - 2, -1, -1):
-        for x in vectors:
-            along = 0.0
-            for j in range(k + 1, n):
-                along += factor[k] * matrix[k, j] * x[j]
-            for j in range(k + 1, n):
-                x[j] -= along * matrix[k, j]
-
 
 #: `spectral` works on full matrices, in about 2 s with so many slices; with more it is left out.
 MAXIMUM_SPECTRAL_SLICES = 1024
@@ -164,17 +111,15 @@ def _spread_ranks(axes: FloatArray, digits: int) -> FloatArray:
 
 
 def eigenvectors(matrix: FloatArray, first: int, last: int) -> tuple[FloatArray, FloatArray]:
-    """Return eigenvalues first..last of a symmetric matrix, ascending, and their vectors (n, last - first + 1).
+    """Return eigenvalues first..last of a symmetric matrix (n, n), ascending, and their vectors (n, last - first + 1).
 
-    The largest entry of each vector is positive. LAPACK's dense solvers are not used: their threads wait for each other
-    at every step, which takes 300 times as long (0.45 s with n = 250) while something else runs on one of two cores.
+    The largest entry of each vector is positive. LAPACK runs on one thread: several would wait for each other at every
+    step, which takes 300 times as long (0.45 s with n = 250) while something else runs on one of two cores.
     """
     size = np.abs(matrix).max()
-    reduced = matrix / size
-    diagonal, beside, factor = tridiagonalise(reduced)
-    values, vectors = eigh_tridiagonal(diagonal, beside, select="i", select_range=(first, last))
+    with threadpool_limits(1):
+        values, vectors = eigh(matrix / size, subset_by_index=(first, last))
     rows = np.ascontiguousarray(vectors.T)
-    reflect(reduced, factor, rows)
     largest = np.round(np.abs(rows) / np.abs(rows).max(axis=1)[:, None], 6).argmax(axis=1)  # of several the first
     signed = rows * np.sign(rows[range(len(rows)), largest])[:, None]
     return values * size, np.asarray(signed.T, dtype=np.float64)

@@ -12,9 +12,9 @@ from scipy.sparse import csr_array
 from neuromap_moo.arrays import IntArray
 from neuromap_moo.errors import InputError
 from neuromap_moo.mapping.mapping import Mapping
-from neuromap_moo.network.connectivity import HEADER_BITS, INDEX_BITS, WORD_BITS, Convolution, Dense
+from neuromap_moo.network.connectivity import HEADER_BITS, INDEX_BITS, WORD_BITS, Convolution, Dense, Sparse
 from neuromap_moo.network.network import Network
-from neuromap_moo.partition.constraints import Constraints
+from neuromap_moo.partition.constraints import Constraints, LayerConstraints
 from neuromap_moo.partition.core_graph import CoreGraph
 from neuromap_moo.system.system import System
 
@@ -27,14 +27,34 @@ class HasNetworkAndSystem(Protocol):
 
 
 def check(mapping: Mapping, problem: HasNetworkAndSystem) -> None:
-    """Raise InputError at the first rule that a mapping breaks; returns None when it breaks none.
+    """Raise InputError at the first rule that a mapping breaks; return None where it breaks none.
 
     Constraints are those of `problem.constraints`, where it has some. Independent of the search: synapse words are
     counted here from the network with scipy, not with the project's kernels.
+
+    >>> import neuromap_moo as nm
+    >>> network = nm.sparse_mlp([8, 8], 0.5, seed=0)
+    >>> problem = nm.MappingProblem(network, nm.mesh_system(2, 2))
+    >>> nm.check(nm.Mapping([1, 2], [0, 3, 1]), problem)
+    >>> nm.check(nm.Mapping([1, 2], [0, 3, 3]), problem)
+    Traceback (most recent call last):
+    ...
+    neuromap_moo.errors.InputError: mapping, slices 1 and 2: both on core 3; a core holds one slice
     """
     network, system = problem.network, problem.system
-    names = network.layer_names
-    k = mapping.cores_per_layer
+    _check_counts(mapping, network)
+    _check_cores(mapping, system)
+    if not isinstance(network, CoreGraph):
+        _check_memory(mapping.cores_per_layer, network, system)
+    elif mapping.cores_per_layer != network.cores_per_layer:
+        raise InputError(f"mapping, cores_per_layer: the core graph's partition is fixed to {network.cores_per_layer}")
+    constraints: Constraints | None = getattr(problem, "constraints", None)
+    if constraints:
+        _check_constraints(mapping, constraints, network, system)
+
+
+def _check_counts(mapping: Mapping, network: Network | CoreGraph) -> None:
+    names, k = network.layer_names, mapping.cores_per_layer
     if len(k) != len(names):
         raise InputError(f"mapping, cores_per_layer: expected {len(names)} layers, got {len(k)}")
     for name, n in zip(names, k, strict=True):
@@ -44,6 +64,9 @@ def check(mapping: Mapping, problem: HasNetworkAndSystem) -> None:
         raise InputError(
             f"mapping, core_of_slice: expected {sum(k)} cores as cores_per_layer says, got {mapping.cores_used}"
         )
+
+
+def _check_cores(mapping: Mapping, system: System) -> None:
     usable = set(range(system.n_cores)) - set(system.masked_cores)
     seen: dict[int, int] = {}
     for s, core in enumerate(mapping.core_of_slice):
@@ -53,13 +76,6 @@ def check(mapping: Mapping, problem: HasNetworkAndSystem) -> None:
         if core in seen:
             raise InputError(f"mapping, slices {seen[core]} and {s}: both on core {core}; a core holds one slice")
         seen[core] = s
-    if not isinstance(network, CoreGraph):
-        _check_memory(k, network, system)
-    elif k != network.cores_per_layer:
-        raise InputError(f"mapping, cores_per_layer: the core graph's partition is fixed to {network.cores_per_layer}")
-    constraints: Constraints | None = getattr(problem, "constraints", None)
-    if constraints:
-        _check_constraints(mapping, constraints, network, system)
 
 
 def _check_memory(k: Sequence[int], network: Network, system: System) -> None:
@@ -85,49 +101,75 @@ def _check_memory(k: Sequence[int], network: Network, system: System) -> None:
 def _check_constraints(
     mapping: Mapping, constraints: Constraints, network: Network | CoreGraph, system: System
 ) -> None:
-    names = network.layer_names
-    router = [core // system.topology.cores_per_router for core in mapping.core_of_slice]
-    chip = [int(system.chip_of_router[r]) for r in router]
     ends = np.cumsum(mapping.cores_per_layer).tolist()
-    slices = {name: range(end - k, end) for name, end, k in zip(names, ends, mapping.cores_per_layer, strict=True)}
+    cores = {
+        name: mapping.core_of_slice[end - k : end]
+        for name, end, k in zip(network.layer_names, ends, mapping.cores_per_layer, strict=True)
+    }
     for name, rule in constraints.layers.items():
-        own, where = slices[name], f"mapping, layer '{name}'"
-        for j, s in enumerate(own):
-            core = mapping.core_of_slice[s]
+        where = f"mapping, layer '{name}'"
+        for j, core in enumerate(cores[name]):
             at = f"{where}, slice {j}: core {core}"
             if j in rule.fixed and core != rule.fixed[j]:
                 raise InputError(f"{at}, the constraints fix it to core {rule.fixed[j]}")
-            for key, value, allowed in (
-                ("cores", core, rule.cores),
-                ("routers", router[s], rule.routers),
-                ("chips", chip[s], rule.chips),
-            ):
-                if allowed is not None and value not in allowed:
-                    raise InputError(f"{at}, the constraints allow {key} {list(allowed)}, it is on {value}")
+            _check_numbers(at, core, rule, system)
             if rule.rows is not None or rule.region is not None:
-                x, y = system.router_xy[router[s]].tolist()  # type: ignore[index]
-                if rule.rows is not None and y not in rule.rows:
-                    raise InputError(f"{at} lies in row {y}, the constraints allow rows {list(rule.rows)}")
-                if rule.region is not None:
-                    x0, y0, x1, y1 = rule.region
-                    if not (x0 <= x <= x1 and y0 <= y <= y1):
-                        raise InputError(f"{at} lies at ({x}, {y}), the constraints allow region {list(rule.region)}")
-        for j in rule.fixed:
-            if j >= len(own):
-                raise InputError(f"{where}: {len(own)} cores, the constraints fix its slice {j}")
-        neurons = _neurons(network, name, len(own))
-        for least, most, counts, what in (
-            (rule.min_cores, rule.max_cores, [len(own)], "cores"),
-            (rule.min_neurons_per_core, rule.max_neurons_per_core, neurons, "neurons per core"),
-        ):
-            if least is not None and min(counts) < least:
-                raise InputError(f"{where}: {min(counts)} {what}, the constraints ask for at least {least}")
-            if most is not None and max(counts) > most:
-                raise InputError(f"{where}: {max(counts)} {what}, the constraints allow at most {most}")
+                _check_position(at, core, rule, system)
+        _check_fixed(where, len(cores[name]), rule)
+        _check_range(where, [len(cores[name])], rule.min_cores, rule.max_cores, "cores")
+        neurons = _neurons(network, name, len(cores[name]))
+        _check_range(where, neurons, rule.min_neurons_per_core, rule.max_neurons_per_core, "neurons per core")
     for group in constraints.same_chip:
-        used = sorted({chip[s] for name in group for s in slices[name]})
-        if len(used) > 1:
-            raise InputError(f"mapping, same_chip {list(group)}: expected one chip, its slices are on chips {used}")
+        _check_same_chip(group, cores, system)
+
+
+def _router(core: int, system: System) -> int:
+    return core // system.topology.cores_per_router
+
+
+def _check_numbers(at: str, core: int, rule: LayerConstraints, system: System) -> None:
+    """Cores, routers and chips that the slices of a layer may have."""
+    router = _router(core, system)
+    for key, value, allowed in (
+        ("cores", core, rule.cores),
+        ("routers", router, rule.routers),
+        ("chips", int(system.chip_of_router[router]), rule.chips),
+    ):
+        if allowed is not None and value not in allowed:
+            raise InputError(f"{at}, the constraints allow {key} {list(allowed)}, it is on {value}")
+
+
+def _check_position(at: str, core: int, rule: LayerConstraints, system: System) -> None:
+    """Rows and the region of a mesh."""
+    x, y = system.router_xy[_router(core, system)].tolist()  # type: ignore[index]
+    if rule.rows is not None and y not in rule.rows:
+        raise InputError(f"{at} lies in row {y}, the constraints allow rows {list(rule.rows)}")
+    if rule.region is not None:
+        x0, y0, x1, y1 = rule.region
+        if not (x0 <= x <= x1 and y0 <= y <= y1):
+            raise InputError(f"{at} lies at ({x}, {y}), the constraints allow region {list(rule.region)}")
+
+
+def _check_fixed(where: str, n_slices: int, rule: LayerConstraints) -> None:
+    """Fixed slices have to be there."""
+    for j in rule.fixed:
+        if j >= n_slices:
+            raise InputError(f"{where}: {n_slices} cores, the constraints fix its slice {j}")
+
+
+def _check_range(where: str, counts: list[int], least: int | None, most: int | None, what: str) -> None:
+    """Fewest and most cores of a layer, and neurons on each."""
+    if least is not None and min(counts) < least:
+        raise InputError(f"{where}: {min(counts)} {what}, the constraints ask for at least {least}")
+    if most is not None and max(counts) > most:
+        raise InputError(f"{where}: {max(counts)} {what}, the constraints allow at most {most}")
+
+
+def _check_same_chip(group: Sequence[str], cores: dict[str, tuple[int, ...]], system: System) -> None:
+    """Layers that share a chip."""
+    used = sorted({int(system.chip_of_router[_router(core, system)]) for name in group for core in cores[name]})
+    if len(used) > 1:
+        raise InputError(f"mapping, same_chip {list(group)}: expected one chip, its slices are on chips {used}")
 
 
 def _neurons(network: Network | CoreGraph, layer_name: str, n_slices: int) -> list[int]:
@@ -138,33 +180,36 @@ def _neurons(network: Network | CoreGraph, layer_name: str, n_slices: int) -> li
 
 
 def _words(network: Network, layer_name: str, n_slices: int) -> IntArray:
+    """64-bit words of synapses (n_slices,) that each slice of a layer stores."""
     words = np.zeros(n_slices, dtype=np.int64)
     for p in network.projections:
-        if p.target != layer_name:
+        if p.target != layer_name or p.weight_bits == 0:
             continue
-        c = p.connectivity
-        if p.weight_bits == 0:
+        parts = np.array_split(np.arange(p.connectivity.n_target), n_slices)
+        slice_of = np.concatenate([np.full(len(part), i) for i, part in enumerate(parts)])
+        if isinstance(p.connectivity, Convolution):
+            words += _kernel_words(p.connectivity, p.weight_bits, slice_of, n_slices)
             continue
-        slice_of = np.concatenate(
-            [np.full(len(part), i) for i, part in enumerate(np.array_split(np.arange(c.n_target), n_slices))]
-        )
-        if isinstance(c, Convolution):
-            numbers, (channels, height, width) = np.arange(c.n_target), c.output_shape
-            channel = numbers // (height * width) if c.cut == "channels" else numbers % channels
-            held = np.bincount(np.unique(np.stack([slice_of, channel]), axis=1)[0], minlength=n_slices)
-            filled = math.ceil(c.input_shape[0] / 16) * 16 / c.groups
-            words += np.ceil(held * filled * c.kernel[0] * c.kernel[1] * (p.weight_bits + 1) / 64).astype(np.int64)
-            continue
-        if isinstance(c, Dense):
-            per_row = np.tile(np.bincount(slice_of), (c.n_source, 1))
-        else:
-            synapses = csr_array(
-                (np.ones(c.indices.size, dtype=np.int64), c.indices, c.indptr), (c.n_source, c.n_target)
-            )
-            member = csr_array(
-                (np.ones(c.n_target, dtype=np.int64), (np.arange(c.n_target), slice_of)), (c.n_target, n_slices)
-            )
-            per_row = (synapses @ member).toarray()
+        per_row = _synapses_per_row(p.connectivity, slice_of, n_slices)
         bits = per_row * (p.weight_bits + INDEX_BITS) + HEADER_BITS
         words += np.where(per_row > 0, np.ceil(bits / WORD_BITS), 0).sum(axis=0).astype(np.int64)
     return words
+
+
+def _kernel_words(c: Convolution, weight_bits: int, slice_of: IntArray, n_slices: int) -> IntArray:
+    """Words of the kernels that each slice stores, one for every channel of which it holds a neuron."""
+    numbers, (channels, height, width) = np.arange(c.n_target), c.output_shape
+    channel = numbers // (height * width) if c.cut == "channels" else numbers % channels
+    held = np.bincount(np.unique(np.stack([slice_of, channel]), axis=1)[0], minlength=n_slices)
+    filled = math.ceil(c.input_shape[0] / 16) * 16 / c.groups
+    return np.ceil(held * filled * c.kernel[0] * c.kernel[1] * (weight_bits + 1) / 64).astype(np.int64)
+
+
+def _synapses_per_row(c: Dense | Sparse, slice_of: IntArray, n_slices: int) -> IntArray:
+    """Synapses (n_source, n_slices) of each source neuron into each slice."""
+    if isinstance(c, Dense):
+        return np.tile(np.bincount(slice_of), (c.n_source, 1))
+    ones = np.ones(c.indices.size, dtype=np.int64)
+    synapses = csr_array((ones, c.indices, c.indptr), (c.n_source, c.n_target))
+    member = (np.ones(c.n_target, dtype=np.int64), (np.arange(c.n_target), slice_of))
+    return np.asarray((synapses @ csr_array(member, (c.n_target, n_slices))).toarray())

@@ -19,7 +19,22 @@ from neuromap_moo.system.topology import Graph, Mesh
 
 
 def reference_metrics(network: Network | CoreGraph, system: System, mapping: Mapping) -> dict[str, Any]:
-    """Return all metric columns of one mapping (DESIGN 4.3 to 4.5)."""
+    """Return all metric columns of one mapping by the equations of docs/model.md.
+
+    Parameters
+    ----------
+    network
+        what is mapped: a network, or a core graph whose partition is fixed.
+    system
+        where it is mapped to.
+    mapping
+        legal for both; not checked.
+
+    Returns
+    -------
+    numbers by column of COLUMNS, and `bottleneck` as text.
+
+    """
     if isinstance(network, CoreGraph):
         dendops, synops, reads = (list(map(float, x)) for x in (network.dendops, network.synops, network.synmem_reads))
         sent = {
@@ -31,18 +46,8 @@ def reference_metrics(network: Network | CoreGraph, system: System, mapping: Map
         depth = _depth(network)
     steps = network.steps_per_inference
     cost = {key: c.value for key, c in system.costs.items()}
-
-    # Walk every message over its links; a link is (class, from, to).
-    load: dict[tuple[Any, ...], float] = {}
-    inter_chip = 0.0
-    for (b, c), m in sent.items():
-        for link in route(system, mapping.core_of_slice[b], mapping.core_of_slice[c]):
-            load[link] = load.get(link, 0.0) + m
-        if _chip(system, mapping.core_of_slice[b]) != _chip(system, mapping.core_of_slice[c]):
-            inter_chip += m
-    if system.copies == "per_route" and isinstance(network, Network):
-        load = _shared_load(network, system, mapping)
-    hops = math.fsum(m for link, m in load.items() if link[0] not in ("inject", "eject"))
+    load, inter_chip = _loads(network, system, mapping, sent)
+    between = [m for link, m in load.items() if link[0] not in ("inject", "eject")]
     chips = len({_chip(system, core) for core in mapping.core_of_slice})
     cores = len(mapping.core_of_slice)
 
@@ -76,12 +81,28 @@ def reference_metrics(network: Network | CoreGraph, system: System, mapping: Map
         "bottleneck": max(terms, key=lambda name: terms[name]),
         **energy,
         "messages": math.fsum(sent.values()),
-        "message_hops": hops,
-        "peak_link_messages": max((m for link, m in load.items() if link[0] not in ("inject", "eject")), default=0.0),
+        "message_hops": math.fsum(between),
+        "peak_link_messages": max(between, default=0.0),
         "inter_chip_messages": inter_chip,
         "cores_used": cores,
         "chips_used": chips,
     }
+
+
+def _loads(
+    network: Network | CoreGraph, system: System, mapping: Mapping, sent: dict[tuple[int, int], float]
+) -> tuple[dict[tuple[Any, ...], float], float]:
+    """Walk every message over its links; a link is (class, from, to). Also returns the messages between chips."""
+    load: dict[tuple[Any, ...], float] = {}
+    inter_chip = 0.0
+    for (b, c), m in sent.items():
+        for link in route(system, mapping.core_of_slice[b], mapping.core_of_slice[c]):
+            load[link] = load.get(link, 0.0) + m
+        if _chip(system, mapping.core_of_slice[b]) != _chip(system, mapping.core_of_slice[c]):
+            inter_chip += m
+    if system.copies == "per_route" and isinstance(network, Network):
+        load = _shared_load(network, system, mapping)
+    return load, inter_chip
 
 
 def _count(

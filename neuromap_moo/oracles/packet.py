@@ -1,4 +1,7 @@
-"""One timestep message by message in plain Python: slow, by the rules of docs/packet.md, the oracle of `events.py`."""
+"""One timestep message by message in plain Python, by the rules of docs/packet.md; slow.
+
+The oracle of models/packet_events.py.
+"""
 
 from __future__ import annotations
 
@@ -46,43 +49,111 @@ class _Queue:
 def simulate(
     system: System, cores: Sequence[int], sending: Sequence[Sequence[Message]], updates_s: Sequence[float], buffer: int
 ) -> tuple[float, list[int]]:
-    """Run a timestep of S slices on `cores`; `sending` lists their messages in the order in which they leave.
+    """Run a timestep of S slices.
 
-    `buffer` is the room of a queue beyond the messages under way to it, 0 for any. Returns when the last event ends, in
-    s, and the messages over each link: inject links by slice, links between routers as the system numbers them, eject
-    links by slice.
+    Parameters
+    ----------
+    system
+        whose links, routes and costs count.
+    cores
+        core of each slice.
+    sending
+        messages of each slice in the order in which they leave.
+    updates_s
+        time of all neuron updates of each slice.
+    buffer
+        room of a queue beyond the messages under way to it, 0 for any.
+
+    Returns
+    -------
+    when the last event ends, in s, and the messages over each link: inject links by slice, links between routers as the
+    system numbers them, eject links by slice.
+
     """
-    n, links = len(cores), system.links
-    between = {(int(a), int(b)): n + i for i, (a, b) in enumerate(zip(links.source, links.target, strict=True))}
-    kinds = ["inject"] * n + [("mesh_x", "mesh_y", "chip")[c] for c in links.link_class] + ["eject"] * n
-    n_queues = len(kinds)
-    service_s = [system.cost("message_bits") / system.cost(f"bandwidth_bit_per_s.{kind}") for kind in kinds]
-    hop_s = [max(s, system.cost(f"t_hop_s.{kind}")) for kind, s in zip(kinds, service_s, strict=True)]
-    onward: dict[tuple[int, int], int] = {}  # queue after this one, for this slice
-    for b in range(n):
-        for c in range(n):
-            ways = [between[ends] for ends in _routers_on_the_way(system, cores[b], cores[c])]
-            path = [b, *ways, n_queues - n + c, n_queues + c]
-            onward |= {(here, c): there for here, there in itertools.pairwise(path)}
-    under_way = [math.ceil(hop / own) if own > 0 else 1 for hop, own in zip(hop_s, service_s, strict=True)]
-    routers = [int(system.router_of_core[core]) for core in cores]
-    source, target = routers + links.source.tolist(), routers + links.target.tolist()  # of inject links and others
-    into = {r: max(under_way[i] for i, at in enumerate(target) if at == r) for r in set(target)}
-    flight = [1.0] * n + [into.get(r, 1) for r in source[n:]] + [into[r] for r in routers] + under_way[n_queues - n :]
-    queues = [_Queue(buffer + room if buffer else math.inf) for room in flight]
-    order = {i: i for i in range(n_queues + n)}
-    if buffer:
-        order |= {n + i: n + rank for i, rank in enumerate(_ranks(system))}
+    return _Timestep(_Links(system, cores, buffer), sending).run(updates_s)
 
-    events: list[tuple[float, int]] = []
-    todo = [deque(messages) for messages in sending]
-    stalled_s = [0.0] * n
-    granted: dict[int, float] = {}  # slices that have a place in their inject queue, from this time on
-    reserved: list[dict[int, float]] = [{} for _ in range(n_queues)]  # places that a link has, for its first message
-    read_until, synop_until = [0.0] * n, [0.0] * n
-    sent = [0] * n_queues
-    now = 0.0
 
+class _Links:
+    """All links of S slices on their cores, and where messages go on from them."""
+
+    def __init__(self, system: System, cores: Sequence[int], buffer: int) -> None:
+        n, links = len(cores), system.links
+        between = {(int(a), int(b)): n + i for i, (a, b) in enumerate(zip(links.source, links.target, strict=True))}
+        kinds = ["inject"] * n + [("mesh_x", "mesh_y", "chip")[c] for c in links.link_class] + ["eject"] * n
+        self.n_slices, self.n_queues = n, len(kinds)
+        self.t_synmem_s, self.t_synop_s = system.cost("t_synmem_s"), system.cost("t_synop_s")
+        self.service_s = [system.cost("message_bits") / system.cost(f"bandwidth_bit_per_s.{kind}") for kind in kinds]
+        self.hop_s = [max(s, system.cost(f"t_hop_s.{kind}")) for kind, s in zip(kinds, self.service_s, strict=True)]
+        self.onward: dict[tuple[int, int], int] = {}  # queue after this one, for this slice
+        for b in range(n):
+            for c in range(n):
+                ways = [between[ends] for ends in _routers_on_the_way(system, cores[b], cores[c])]
+                path = [b, *ways, self.n_queues - n + c, self.n_queues + c]
+                self.onward |= {(here, c): there for here, there in itertools.pairwise(path)}
+        self.rooms = [buffer + room if buffer else math.inf for room in self._under_way(system, cores)]
+        self.order = {i: i for i in range(self.n_queues + n)}
+        if buffer:
+            self.order |= {n + i: n + rank for i, rank in enumerate(_ranks(system))}
+
+    def _under_way(self, system: System, cores: Sequence[int]) -> list[float]:
+        """Messages that can be under way to each queue at full rate, the cores' own inputs last."""
+        n, links = self.n_slices, system.links
+        under_way = [math.ceil(hop / s) if s > 0 else 1 for hop, s in zip(self.hop_s, self.service_s, strict=True)]
+        routers = [int(system.router_of_core[core]) for core in cores]
+        source, target = routers + links.source.tolist(), routers + links.target.tolist()  # of inject links and others
+        into = {r: max(under_way[i] for i, at in enumerate(target) if at == r) for r in set(target)}
+        between = [into.get(r, 1) for r in source[n:]]
+        return [1.0] * n + between + [into[r] for r in routers] + under_way[self.n_queues - n :]
+
+    def parts(self, i: int, message: list[Delivery]) -> dict[int, list[Delivery]]:
+        """Deliveries by the queue that they go on to from link i, in the order of the ranks."""
+        found: dict[int, list[Delivery]] = {}
+        for delivery in message:
+            found.setdefault(self.onward[i, delivery.slice], []).append(delivery)
+        return {key: found[key] for key in sorted(found, key=self.order.__getitem__)}
+
+
+class _Timestep:
+    """Events of one timestep; by key: link i looks at its queue, a message is over link i - Q, slice i - 2 Q sends."""
+
+    def __init__(self, links: _Links, sending: Sequence[Sequence[Message]]) -> None:
+        n, self.links = links.n_slices, links
+        self.queues = [_Queue(room) for room in links.rooms]
+        self.events: list[tuple[float, int]] = []
+        self.todo = [deque(messages) for messages in sending]
+        self.stalled_s = [0.0] * n
+        self.granted: dict[int, float] = {}  # slices that have a place in their inject queue, from this time on
+        # Places that a link has, for its first message.
+        self.reserved: list[dict[int, float]] = [{} for _ in range(links.n_queues)]
+        self.read_until, self.synop_until = [0.0] * n, [0.0] * n
+        self.sent = [0] * links.n_queues
+        self.now = 0.0
+
+    def run(self, updates_s: Sequence[float]) -> tuple[float, list[int]]:
+        """Run all events; see `simulate`."""
+        n_queues = self.links.n_queues
+        for b, messages in enumerate(self.todo):
+            if messages:
+                self.schedule(messages[0].ready_s, 2 * n_queues + b)
+        while self.events:
+            self.now, key = heapq.heappop(self.events)
+            looks: list[int] = []
+            if key >= 2 * n_queues:
+                self.send(key - 2 * n_queues, looks)
+            elif key >= n_queues:
+                self.arrive(key - n_queues, looks)
+            else:
+                looks.append(key)
+            for i in looks:
+                self.look(i)
+        ends = [stall + own for stall, own in zip(self.stalled_s, updates_s, strict=True)]
+        return max(self.now, *ends, *self.read_until, *self.synop_until), self.sent
+
+    def schedule(self, when: float, key: int) -> None:
+        """Let an event happen."""
+        heapq.heappush(self.events, (when, key))
+
+    @staticmethod
     def place(queue: _Queue) -> float | None:
         """Take a place; return from when on it is free, None where that is not known yet."""
         nth = queue.taken - queue.room
@@ -91,111 +162,92 @@ def simulate(
         queue.taken += 1
         return queue.left_s[int(nth)] if nth >= 0 else 0.0
 
-    def leave(queue: _Queue, when: float) -> None:
+    def leave(self, queue: _Queue, when: float) -> None:
         """Give a place back, and hand it to the first that waits."""
         queue.left_s.append(when)
         if queue.waiting:
             who, kind = queue.waiting.popleft()
             queue.taken += 1
             if kind == "slice":
-                granted[who] = when
-                heapq.heappush(events, (when, 2 * n_queues + who))
+                self.granted[who] = when
+                self.schedule(when, 2 * self.links.n_queues + who)
             else:
-                reserved[who][queues.index(queue)] = when
-                heapq.heappush(events, (when, who))
+                self.reserved[who][self.queues.index(queue)] = when
+                self.schedule(when, who)
 
-    def enter(i: int, message: list[Delivery], looks: list[int]) -> None:
-        queue = queues[i]
+    def enter(self, i: int, message: list[Delivery], looks: list[int]) -> None:
+        """Put a message into a queue."""
+        queue = self.queues[i]
         queue.messages.append(message)
         if not queue.looking:
             queue.looking = True
-            if queue.busy_until <= now:
+            if queue.busy_until <= self.now:
                 looks.append(i)
             else:
-                heapq.heappush(events, (queue.busy_until, i))
+                self.schedule(queue.busy_until, i)
 
-    def parts(i: int, message: list[Delivery]) -> dict[int, list[Delivery]]:
-        """Deliveries by the queue that they go on to, in the order of the ranks."""
-        found: dict[int, list[Delivery]] = {}
-        for delivery in message:
-            found.setdefault(onward[i, delivery.slice], []).append(delivery)
-        return {key: found[key] for key in sorted(found, key=order.__getitem__)}
-
-    def look(i: int) -> None:
+    def look(self, i: int) -> None:
         """Send the first message on as soon as there is room for all its parts."""
-        queue = queues[i]
+        queue, reserved = self.queues[i], self.reserved[i]
         message = queue.messages[0]
-        begins = now
-        for there in parts(i, message):
-            if there not in reserved[i]:
-                free = place(queues[there])
+        begins = self.now
+        for there in self.links.parts(i, message):
+            if there not in reserved:
+                free = self.place(self.queues[there])
                 if free is None:
-                    queues[there].waiting.append((i, "link"))
+                    self.queues[there].waiting.append((i, "link"))
                     return
-                reserved[i][there] = free
-            begins = max(begins, reserved[i][there])
-        if begins > now:
-            heapq.heappush(events, (begins, i))
+                reserved[there] = free
+            begins = max(begins, reserved[there])
+        if begins > self.now:
+            self.schedule(begins, i)
             return
         queue.messages.popleft()
-        reserved[i].clear()
-        queue.busy_until = now + service_s[i]
-        sent[i] += 1
+        reserved.clear()
+        queue.busy_until = self.now + self.links.service_s[i]
+        self.sent[i] += 1
+        arrives = self.now + self.links.hop_s[i]
         if not queue.on_link:
-            heapq.heappush(events, (now + hop_s[i], n_queues + i))
-        queue.on_link.append((now + hop_s[i], message))
-        leave(queue, queue.busy_until)
+            self.schedule(arrives, self.links.n_queues + i)
+        queue.on_link.append((arrives, message))
+        self.leave(queue, queue.busy_until)
         queue.looking = bool(queue.messages)
         if queue.looking:
-            heapq.heappush(events, (queue.busy_until, i))
+            self.schedule(queue.busy_until, i)
 
-    def arrive(i: int, looks: list[int]) -> None:
-        _, message = queues[i].on_link.popleft()
-        if queues[i].on_link:
-            heapq.heappush(events, (queues[i].on_link[0][0], n_queues + i))
-        for there, part in parts(i, message).items():
-            if there < n_queues:
-                enter(there, part, looks)
+    def arrive(self, i: int, looks: list[int]) -> None:
+        """Take a message from a link to the queues after it, or into its core."""
+        _, message = self.queues[i].on_link.popleft()
+        if self.queues[i].on_link:
+            self.schedule(self.queues[i].on_link[0][0], self.links.n_queues + i)
+        for there, part in self.links.parts(i, message).items():
+            if there < self.links.n_queues:
+                self.enter(there, part, looks)
                 continue
             (delivery,) = part
             c = delivery.slice
-            read_until[c] = max(now, read_until[c]) + delivery.words * system.cost("t_synmem_s")
-            synop_until[c] = max(read_until[c], synop_until[c]) + delivery.synops * system.cost("t_synop_s")
-            leave(queues[there], read_until[c])
+            self.read_until[c] = max(self.now, self.read_until[c]) + delivery.words * self.links.t_synmem_s
+            self.synop_until[c] = max(self.read_until[c], self.synop_until[c]) + delivery.synops * self.links.t_synop_s
+            self.leave(self.queues[there], self.read_until[c])
 
-    def send(b: int, looks: list[int]) -> None:
-        if b in granted:
-            del granted[b]
-            stalled_s[b] = now - todo[b][0].ready_s
+    def send(self, b: int, looks: list[int]) -> None:
+        """Let the next message of a slice leave, once its inject queue has room."""
+        todo = self.todo[b]
+        if b in self.granted:
+            del self.granted[b]
+            self.stalled_s[b] = self.now - todo[0].ready_s
         else:
-            free = place(queues[b])
+            free = self.place(self.queues[b])
             if free is None:
-                queues[b].waiting.append((b, "slice"))
+                self.queues[b].waiting.append((b, "slice"))
                 return
-            if free > now:
-                granted[b] = free
-                heapq.heappush(events, (free, 2 * n_queues + b))
+            if free > self.now:
+                self.granted[b] = free
+                self.schedule(free, 2 * self.links.n_queues + b)
                 return
-        enter(b, list(todo[b].popleft().deliveries), looks)
-        if todo[b]:
-            heapq.heappush(events, (max(now, stalled_s[b] + todo[b][0].ready_s), 2 * n_queues + b))
-
-    for b in range(n):
-        if todo[b]:
-            heapq.heappush(events, (todo[b][0].ready_s, 2 * n_queues + b))
-    while events:
-        now, key = heapq.heappop(events)
-        looks: list[int] = []
-        if key >= 2 * n_queues:
-            send(key - 2 * n_queues, looks)
-        elif key >= n_queues:
-            arrive(key - n_queues, looks)
-        else:
-            looks.append(key)
-        for i in looks:
-            look(i)
-    ends = [stall + own for stall, own in zip(stalled_s, updates_s, strict=True)]
-    return max(now, *ends, *read_until, *synop_until), sent
+        self.enter(b, list(todo.popleft().deliveries), looks)
+        if todo:
+            self.schedule(max(self.now, self.stalled_s[b] + todo[0].ready_s), 2 * self.links.n_queues + b)
 
 
 def _ranks(system: System) -> list[int]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
-from neuromap_moo.heuristics import spectral
+from neuromap_moo.heuristics import rules, spectral
 from neuromap_moo.heuristics.curves import hilbert_curve
 from neuromap_moo.heuristics.rules import (
     N_LAYER_ORDERS,
@@ -465,7 +465,7 @@ def test_eigenvectors_are_those_of_numpy(n):
 
 
 def test_spectral_is_left_out_for_more_slices_than_it_can_take(monkeypatch):
-    monkeypatch.setattr(spectral, "MAXIMUM_SPECTRAL_SLICES", 5)
+    monkeypatch.setattr(rules, "MAXIMUM_SPECTRAL_SLICES", 5)
     system = nm.mesh_system(3, 2)
     assert "spectral" in make(ring_of_messages(5), system)[1]
     assert "spectral" not in make(ring_of_messages(6), system)[1]
