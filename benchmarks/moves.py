@@ -98,30 +98,30 @@ def grid_graph(side: int) -> nm.CoreGraph:
 def prepared(
     problem: nm.MappingProblem, place: np.ndarray
 ) -> tuple[AnnealingCache, tables.Neighbours, tables.Cost, tables.State]:
-    bench = problem.space.cache
-    cut = bench.partition_tables(problem.encoding.minimum)
-    cost = bench.cost(cut, Scalarisation(tuple(1.0 / problem.reference_point)))
-    state = bench.borrow_state(place.size)
-    tables.put(bench.board, cut.graph, cost, state, place)
-    return bench, cut.graph, cost, state
+    cache = problem.space.cache
+    partition = cache.partition_tables(problem.encoding.minimum)
+    cost = cache.cost(partition, Scalarisation(tuple(1.0 / problem.reference_point)))
+    state = cache.borrow_state(place.size)
+    tables.put(cache.links, partition.neighbours, cost, state, place)
+    return cache, partition.neighbours, cost, state
 
 
 def exchanges(problem: nm.MappingProblem, rng: np.random.Generator, n_moves: int, kept: bool) -> float:
     """Seconds per exchange; all kept, or all turned down after every link has been looked at."""
     n = problem.encoding.n_cores
-    bench, graph, cost, state = prepared(problem, rng.permutation(n))
+    cache, neighbours, cost, state = prepared(problem, rng.permutation(n))
     if not kept:
         # A linear part of the other sign lets every move pass the first test and fail the last.
         cost = cost._replace(
             pair_x=-1e3 * cost.pair_x, pair_y=-1e3 * cost.pair_y, max_terms=cost.max_terms._replace(per_peak=1e12)
         )
-        tables.put(bench.board, graph, cost, state, state.place.copy())
+        tables.put(cache.links, neighbours, cost, state, state.place.copy())
     given = rng.integers(n, size=(n_moves, 2)) if kept else NO_MOVES
     best = np.empty_like(state.place)
     temperature = 1e300 if kept else 1e-300
-    walk(rng, bench.board, graph, cost, state, 10, temperature, temperature, given[:10], best)
+    walk(rng, cache.links, neighbours, cost, state, 10, temperature, temperature, given[:10], best)
     start = time.perf_counter()
-    _, looked, _ = walk(rng, bench.board, graph, cost, state, n_moves, temperature, temperature, given, best)
+    _, looked, _ = walk(rng, cache.links, neighbours, cost, state, n_moves, temperature, temperature, given, best)
     return float((time.perf_counter() - start) / max(looked, 1))
 
 
@@ -145,21 +145,23 @@ def annealed(problem: nm.MappingProblem, rng: np.random.Generator, n_moves: int)
 
 
 def recuts(problem: nm.MappingProblem, rng: np.random.Generator) -> tuple[float, float]:
-    bench = problem.space.cache
+    cache = problem.space.cache
     k = np.array([7, 13, 26, 26, 13, 7, 2])
     after = k + np.array([0, 0, 0, 0, 1, -1, 0])
-    old_cut, cut = bench.partition_tables(k), bench.partition_tables(after)
+    old_partition, partition = cache.partition_tables(k), cache.partition_tables(after)
     scalarisation = Scalarisation(tuple(1.0 / problem.reference_point))
-    old_cost, cost = bench.cost(old_cut, scalarisation), bench.cost(cut, scalarisation)
-    old, new = bench.borrow_state(int(k.sum())), tables.make_state(bench.board, int(after.sum()))
+    old_cost, cost = cache.cost(old_partition, scalarisation), cache.cost(partition, scalarisation)
+    old, new = cache.borrow_state(int(k.sum())), tables.make_state(cache.links, int(after.sum()))
     place = rng.permutation(problem.encoding.n_cores)[: int(k.sum())]
-    tables.put(bench.board, old_cut.graph, old_cost, old, place)
+    tables.put(cache.links, old_partition.neighbours, old_cost, old, place)
     changed = k != after
     seconds = best_of(
-        lambda: tables.resize_layers(bench.board, old_cut.graph, old_cost, old, cut.graph, cost, new, place, changed),
+        lambda: tables.resize_layers(
+            cache.links, old_partition.neighbours, old_cost, old, partition.neighbours, cost, new, place, changed
+        ),
         200,
     )
-    whole = best_of(lambda: tables.put(bench.board, cut.graph, cost, new, place), 200)
+    whole = best_of(lambda: tables.put(cache.links, partition.neighbours, cost, new, place), 200)
     return seconds, whole
 
 

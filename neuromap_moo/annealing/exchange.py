@@ -1,16 +1,18 @@
 """The parts of a walk: what one proposal is, and what it does to sums over messages and to link loads.
 
 A call that hands over arrays costs more here than the work that it does, so the compiler writes these functions into
-`metropolis.walk` (numba's `inline`). Their arguments are fields of LinkTables, Neighbours, Cost and State, named as
-there. Slice w moves from place a, on the router at (xa, ya), to place b at (xb, yb); slice o, which sits there, comes
-back the other way (-1: the place is free).
+`metropolis.walk` (numba's `inline`). Even so every array handed over is counted, so none of them calls another in a
+loop over messages: that doubled the time of a move. Numba does not see when this file changes: clear its cache then.
+
+Arguments are fields of LinkTables, Neighbours, Cost and State, named as there. Slice w moves from place a, on a router
+at (xa, ya), to place b at (xb, yb); slice o, which sits there, comes back the other way (-1: the place is free).
 """
 
 from __future__ import annotations
 
 from numba import njit
 
-from neuromap_moo.annealing.tables import along_x, along_y
+from neuromap_moo.annealing.link_tables import along_x, along_y
 from neuromap_moo.arrays import BoolArray, FloatArray, IndexArray, IntArray
 
 LONGEST_RUN = 8  # slices that one block move carries

@@ -19,13 +19,13 @@ from neuromap_moo.annealing.exchange import (
     sum_block,
     untouched_maxima,
 )
+from neuromap_moo.annealing.link_tables import LinkTables
 from neuromap_moo.annealing.tables import (
     COST,
     LINEAR,
     MESH_S,
     PEAK,
     Cost,
-    LinkTables,
     Neighbours,
     State,
     max_term_cost,
@@ -64,6 +64,22 @@ def walk(
 
     Parameters
     ----------
+    rng
+        all random numbers come from it.
+    links
+        tables of the system.
+    neighbours
+        neighbour lists of the partition.
+    cost
+        what is minimised.
+    state
+        where slices are, filled by `put` with the same three; changed in place.
+    n_moves
+        moves to make; a run of slices counts each, so there can be a few more.
+    first_temperature
+        in units of the cost.
+    last_temperature
+        reached after `n_moves`.
     given
         (m, 2) slices and places: moves to make instead of random ones, whatever they cost; (0, 2) for none.
     best_place
@@ -75,7 +91,8 @@ def walk(
 
     """
     # Fields are read once: numba counts references whenever a tuple's field or a function's array argument is touched,
-    # which in the inner loop would cost more than the work itself. Hence one long function, too.
+    # which in the inner loop would cost more than the work itself. Hence one long function, too: what every proposal
+    # needs stays here, what fewer do is in `exchange.py`.
     start, neighbour, row, total_of = neighbours.start, neighbours.neighbour, neighbours.row, neighbours.total
     sent, received, both = neighbours.sent, neighbours.received, neighbours.both
     place, x, y, slice_at = state.place, state.x, state.y, state.slice_at

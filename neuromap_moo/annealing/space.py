@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from neuromap_moo.annealing import tables
+from neuromap_moo.annealing.link_tables import make_link_tables
 from neuromap_moo.annealing.tables import Cost, MaxTermWeights, Neighbours, State
 from neuromap_moo.arrays import IntArray
 from neuromap_moo.heuristics.rules import slowest_slice_s
 from neuromap_moo.mapping.encoding import Encoding
-from neuromap_moo.mapping.legality import Rules
+from neuromap_moo.mapping.legality import Legality
 from neuromap_moo.partition.core_graph import LOADS
 from neuromap_moo.partition.fixed import AnyPartitioner
 from neuromap_moo.system.system import System
@@ -23,67 +24,82 @@ KEPT_PARTITIONS, KEPT_BYTES, KEPT_SIZES = 512, 512 * 2**20, 256
 
 
 class Scalarisation(NamedTuple):
-    """What a run minimises: weights (m,) of the minimised objectives. How it judges moves: see moves.Cost."""
+    """What a run minimises: weights (m,) of the minimised objectives; `is_soft` is explained at `tables.Cost`."""
 
     weights: tuple[float, ...]
     is_soft: bool = False  # through SOFT_PART of a run
 
 
 class PartitionTables(NamedTuple):
-    """One partition (L,), ready to be moved about: its neighbour lists and its loads (see partition.LOADS)."""
+    """One partition (L,), ready to be moved about: its neighbour lists and its loads by name (LOADS)."""
 
     cores_per_layer: IntArray
-    graph: Neighbours
+    neighbours: Neighbours
     load: dict[str, float]
 
 
 class AnnealingCache:
-    """What local search needs of one problem: its tables, the partitions lately used, and states to work on."""
+    """What local search needs of one problem: its tables, the partitions lately used, and states to work on.
+
+    Parameters
+    ----------
+    partitioner
+        cuts layers into slices, for the same system.
+    system
+        where mappings go.
+    objectives
+        metric columns that scalarisations weigh.
+    legality
+        where slices may sit; None: anywhere.
+
+    """
 
     def __init__(
         self,
         partitioner: AnyPartitioner,
         system: System,
         objectives: tuple[str, ...],
-        rules: Rules | None = None,
+        legality: Legality | None = None,
     ) -> None:
         self.partitioner = partitioner
         self.system = system
         self.objectives = objectives
-        self.rules = rules
+        self.legality = legality
         n_layers = len(partitioner.layer_names)
         allowed = np.ones((n_layers, system.usable_cores.size), dtype=np.bool_)
         stays = np.zeros(n_layers, dtype=np.bool_)
-        if rules is not None:
-            allowed, stays = rules.tables.allowed, rules.stays
-        self.board = tables.make_link_tables(system, allowed, stays)
-        self._cuts: OrderedDict[bytes, PartitionTables] = OrderedDict()
+        if legality is not None:
+            allowed, stays = legality.tables.allowed, legality.stays
+        self.links = make_link_tables(system, allowed, stays)
+        self._partitions: OrderedDict[bytes, PartitionTables] = OrderedDict()
         self._bytes = 0  # of all their graphs
         self._states: OrderedDict[int, list[State]] = OrderedDict()
         self._slowest: dict[tuple[int, int], float] = {}
 
     def partition_tables(self, cores_per_layer: IntArray) -> PartitionTables:
-        """Return one partition (L,)."""
+        """Return the tables of one partition (L,)."""
         k = np.array(cores_per_layer, dtype=np.int64)
         key = k.tobytes()
-        if key not in self._cuts:
+        if key not in self._partitions:
             graphs = self.partitioner.core_graphs(k[None])
-            row = np.repeat(np.arange(k.size), k) if self.rules is None else self.rules.row_of_slice(k)
-            graph = tables.make_neighbours(graphs.source, graphs.target, graphs.messages, row)
-            self._cuts[key] = PartitionTables(k, graph, dict(zip(LOADS, graphs.loads[0].tolist(), strict=True)))
-            self._bytes += _bytes_of(graph)
-            while len(self._cuts) > 1 and (len(self._cuts) > KEPT_PARTITIONS or self._bytes > KEPT_BYTES):
-                self._bytes -= _bytes_of(self._cuts.popitem(last=False)[1].graph)
-        self._cuts.move_to_end(key)
-        return self._cuts[key]
+            row = np.repeat(np.arange(k.size), k) if self.legality is None else self.legality.row_of_slice(k)
+            neighbours = tables.make_neighbours(graphs.source, graphs.target, graphs.messages, row)
+            self._partitions[key] = PartitionTables(
+                k, neighbours, dict(zip(LOADS, graphs.loads[0].tolist(), strict=True))
+            )
+            self._bytes += _bytes_of(neighbours)
+            while len(self._partitions) > 1 and (len(self._partitions) > KEPT_PARTITIONS or self._bytes > KEPT_BYTES):
+                self._bytes -= _bytes_of(self._partitions.popitem(last=False)[1].neighbours)
+        self._partitions.move_to_end(key)
+        return self._partitions[key]
 
     def borrow_state(self, n_slices: int) -> State:
-        """Return a state for this many slices, to be filled with `moves.put` and given back."""
+        """Return a state for this many slices, to be filled with `tables.put` and given back."""
         kept = self._states.setdefault(n_slices, [])
         self._states.move_to_end(n_slices)
         if len(self._states) > KEPT_SIZES:
             self._states.popitem(last=False)
-        return kept.pop() if kept else tables.make_state(self.board, n_slices)
+        return kept.pop() if kept else tables.make_state(self.links, n_slices)
 
     def give_back(self, state: State) -> None:
         """Take a borrowed state back."""
@@ -98,26 +114,26 @@ class AnnealingCache:
             times.append(self._slowest[key])
         return int(np.argmax(times))
 
-    def unpriced(self, cut: PartitionTables) -> Cost:
+    def unpriced(self, partition: PartitionTables) -> Cost:
         """Return a cost that is nothing, to set up a state for its loads alone."""
-        return self.cost(cut, Scalarisation((0.0,) * len(self.objectives)))._replace(looks_at_links=True)
+        return self.cost(partition, Scalarisation((0.0,) * len(self.objectives)))._replace(looks_at_links=True)
 
-    def cost(self, cut: PartitionTables, scalarisation: Scalarisation) -> Cost:
-        """Return an scalarisation as the cost of placements of one partition."""
-        price, load, board = self.system.cost, cut.load, self.board
+    def cost(self, partition: PartitionTables, scalarisation: Scalarisation) -> Cost:
+        """Return a scalarisation as the cost of placements of one partition."""
+        price, load, links = self.system.cost, partition.load, self.links
         local = max(load[f"{way}_max"] / price(f"bandwidth_bit_per_s.{link}") for way, link in WAYS)
         compute = max(load[f"{event}s_max"] * price(f"t_{short}_s") for event, short in EVENTS)
         total = dict.fromkeys(TERMS, 0.0)
         for name, weight in zip(self.objectives, scalarisation.weights, strict=True):
-            for term, factor in self._terms(name, cut).items():
+            for term, factor in self._terms(name, partition).items():
                 total[term] += weight * factor
-        chips = np.arange(board.barrier_s.size, dtype=np.float64)
+        chips = np.arange(links.barrier_s.size, dtype=np.float64)
         step = total["step"] + total["static"] * (
-            price("p_chip_w") * chips + price("p_core_w") * float(cut.cores_per_layer.sum())
+            price("p_chip_w") * chips + price("p_core_w") * float(partition.cores_per_layer.sum())
         )
         pairs = [
             total["joules"] * joules + total["hops"] * hops
-            for joules, hops in ((board.joules_x, board.hops_x), (board.joules_y, board.hops_y))
+            for joules, hops in ((links.joules_x, links.hops_x), (links.joules_y, links.hops_y))
         ]
         return Cost(
             pair_x=pairs[0].ravel(),
@@ -125,7 +141,7 @@ class AnnealingCache:
             per_crossing=total["crossing"],
             symmetric=all(bool((pair == pair.T).all()) for pair in pairs),
             looks_at_links=bool(step.any() or total["rate"] or total["link"] or total["peak"]),
-            chip=total["chips"] * chips + total["barrier"] * board.barrier_s + total["constant"],
+            chip=total["chips"] * chips + total["barrier"] * links.barrier_s + total["constant"],
             step=step,
             max_terms=MaxTermWeights(
                 per_link=total["link"],
@@ -138,9 +154,9 @@ class AnnealingCache:
             is_soft=scalarisation.is_soft,
         )
 
-    def _terms(self, column: str, cut: PartitionTables) -> dict[str, float]:
-        """Coefficients of TERMS of which a minimised metric column is made (DESIGN 4.5)."""
-        price, load = self.system.cost, cut.load
+    def _terms(self, column: str, partition: PartitionTables) -> dict[str, float]:
+        """Coefficients of TERMS of which a minimised metric column is made (docs/model.md)."""
+        price, load = self.system.cost, partition.load
         steps = float(self.partitioner.steps_per_inference)
         events = {f"e_{event}s_j": steps * price(f"e_{short}_j") * load[f"{event}s"] for event, short in EVENTS}
         events["e_messages_j"] = steps * price("e_message_j") * load["messages"]
@@ -149,7 +165,7 @@ class AnnealingCache:
             **events,
             **{f"t_{event}s_s": load[f"{event}s_max"] * price(f"t_{short}_s") for event, short in EVENTS},
             "messages": load["messages"],
-            "cores_used": float(cut.cores_per_layer.sum()),
+            "cores_used": float(partition.cores_per_layer.sum()),
         }
         if column in constants:
             return {"constant": constants[column]}
@@ -184,8 +200,21 @@ class SearchSpace:
     def for_problem(
         cls, encoding: Encoding, partitioner: AnyPartitioner, system: System, objectives: tuple[str, ...]
     ) -> SearchSpace:
-        """Make the space of mappings that are judged by `objectives` on `system`."""
-        return cls(encoding, system, AnnealingCache(partitioner, system, objectives, encoding.rules))
+        """Make the space of mappings that are judged by `objectives` on `system`.
+
+        Parameters
+        ----------
+        encoding
+            how genotypes read.
+        partitioner
+            cuts layers into slices, for the same system.
+        system
+            where mappings go.
+        objectives
+            metric columns that scalarisations weigh.
+
+        """
+        return cls(encoding, system, AnnealingCache(partitioner, system, objectives, encoding.legality))
 
 
 #: What objectives are made of: Cost says how each term follows from a placement.
@@ -194,5 +223,5 @@ EVENTS = (("dendop", "dendop"), ("synop", "synop"), ("synmem_read", "synmem"))  
 WAYS = (("sent", "inject"), ("received", "eject"))
 
 
-def _bytes_of(graph: Neighbours) -> int:
-    return sum(x.nbytes for x in graph)
+def _bytes_of(neighbours: Neighbours) -> int:
+    return sum(x.nbytes for x in neighbours)

@@ -5,57 +5,19 @@ slices exchange their places, a slice takes a free one, a run of slices exchange
 anew) changes the routes of the moved slices alone. Links are kept in blocks that no interval of a route leaves: the
 rows and columns of a mesh, each way, or runs of a graph's links. Messages go into a difference array, of which only
 the touched blocks are summed: the cost of a move depends on the degree of what moves and on how far its routes reach,
-not on the size of the system. Here are the tables and states, and the cutting anew; `walk.py` moves.
+not on the size of the system. Neighbour lists, costs, states and changes of partition are here, tables of the system
+in `link_tables.py`, moves in `metropolis.py`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from neuromap_moo.annealing.link_tables import LinkTables, along_x, along_y
 from neuromap_moo.arrays import BoolArray, FloatArray, IndexArray, IntArray
-from neuromap_moo.system.system import System
-from neuromap_moo.system.topology import Mesh
-
-Pieces: TypeAlias = tuple[IndexArray, IndexArray, IndexArray, IndexArray]
-
-BLOCK = 64  # links per block, where a topology has no rows and columns
-NEAR = 9  # routers around a router, itself included, that count as near it
-
-
-class LinkTables(NamedTuple):
-    """Where slices can sit and how messages travel; R routers, C places, W slots.
-
-    A slot is a link, or the end of a block: block b has slots block_start[b] to block_start[b + 1] - 1, the last of
-    which is no link. Routers lie on two axes. A mesh's are its columns and rows, and routes follow from them; any
-    other topology has all its routers on the first, and routes are tabled as pieces, each within one block.
-    """
-
-    router: IntArray  # (C,) router of each place
-    first_place: IntArray  # (R + 1,) into places
-    places: IntArray  # (C,) grouped by router
-    near: IntArray  # (R, K) nearest routers that have places, itself first where it has some
-    chip: IntArray  # (R,)
-    is_mesh: bool
-    x: IntArray  # (R,) on the first axis, of X
-    y: IntArray  # (R,) on the second, of Y
-    piece_start: IndexArray  # (R * R + 1,) pieces of the route from router to router; (1,) on a mesh
-    piece_first: IndexArray  # slots piece_first to piece_stop - 1
-    piece_stop: IndexArray
-    piece_block: IndexArray
-    slot: IntArray  # (n_links,) slot of each link
-    block_start: IntArray  # (blocks + 1,)
-    seconds: FloatArray  # (W,) link time of a message; 0 where no link is
-    barrier_s: FloatArray  # (chips + 1,) by chips used
-    joules_x: FloatArray  # (X, X) link energy of a message from router to router is the sum over both axes
-    joules_y: FloatArray  # (Y, Y)
-    hops_x: FloatArray
-    hops_y: FloatArray
-    allowed: BoolArray  # (rows, C) may a slice of that row sit there
-    stays: BoolArray  # (rows,) a slice of that row must not leave its chip
-    is_restricted: bool  # by any of these two
 
 
 class Neighbours(NamedTuple):
@@ -105,7 +67,7 @@ class MaxTermWeights(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a walk minimises, any positive combination of the terms of DESIGN 4.5:
+    """What a walk minimises, any positive combination of the terms of docs/model.md:
 
     sum of (pair_x + pair_y) over messages + per_crossing * messages between chips + chip[chips used]
     + step[chips used] * step_s + per_link * t_link_s + per_peak * peak_link_messages - rate / step_s.
@@ -125,111 +87,39 @@ class Cost(NamedTuple):
     is_soft: bool
 
 
-def make_link_tables(system: System, allowed: BoolArray, stays: BoolArray) -> LinkTables:
-    """Table a system, and where the slices of each row may go, for moves; O(R^2)."""
-    links, topology, n_routers = system.links, system.topology, system.n_routers
-    n_links = links.source.size
-    none = np.zeros(0, dtype=np.int32)
-    pieces: Pieces = np.zeros(1, dtype=np.int32), none, none, none
-    if isinstance(topology, Mesh):
-        x, y = topology.router_xy.T.astype(np.int64)
-        columns, rows = int(x.max()) + 1, int(y.max()) + 1
-        widths = np.repeat([columns, rows], [2 * rows, 2 * columns])  # links of each block, and its end
-    else:
-        x, y = np.arange(n_routers), np.zeros(n_routers, dtype=np.int64)
-        widths = np.minimum(BLOCK, n_links - np.arange(0, max(n_links, 1), BLOCK)) + 1
-        pieces = _pieces(system)
-    block_start = np.concatenate([[0], np.cumsum(widths)])
-    slot = np.setdiff1d(np.arange(block_start[-1]), block_start[1:] - 1)
-    seconds = np.zeros(block_start[-1])
-    seconds[slot] = system.cost("message_bits") / system.per_link("bandwidth_bit_per_s")
-    hops = system.hops.astype(np.float64)
-    router = system.router_of_core[system.usable_cores].astype(np.int64)
-    has_places = np.bincount(router, minlength=n_routers) > 0
-    away = np.where(has_places, hops + hops.T, np.inf)
-    n_near = min(NEAR, int(has_places.sum()))
-    barrier = system.barrier_s(np.maximum(np.arange(system.n_chips + 1.0), 1.0))
-    return LinkTables(
-        router,
-        np.concatenate([[0], np.cumsum(np.bincount(router, minlength=n_routers))]),
-        np.argsort(router, kind="stable"),
-        np.argsort(away, axis=1, kind="stable")[:, :n_near].astype(np.int64),
-        system.chip_of_router.astype(np.int64),
-        isinstance(topology, Mesh),
-        x.copy(),
-        y.copy(),
-        *pieces,
-        slot,
-        block_start,
-        seconds,
-        barrier,
-        *_by_axis(_energies(system), x, y),
-        *_by_axis(hops, x, y),
-        allowed,
-        stays,
-        bool(stays.any() or not allowed.all()),
-    )
-
-
-def _pieces(system: System) -> Pieces:
-    """Cut the intervals of routes (see Routes) where blocks end: start, first and stop slots, and blocks."""
-    start, first, stop = system.routes
-    n = (stop - 1) // BLOCK - first // BLOCK + 1
-    before = np.concatenate([[0], np.cumsum(n)])
-    interval = np.repeat(np.arange(first.size), n)
-    block = first[interval] // BLOCK + np.arange(before[-1]) - before[interval]
-    low = np.maximum(first[interval], block * BLOCK) + block
-    high = np.minimum(stop[interval], (block + 1) * BLOCK) + block
-    return before[start].astype(np.int32), low.astype(np.int32), high.astype(np.int32), block.astype(np.int32)
-
-
-def _energies(system: System) -> FloatArray:
-    """Return the link energy of a message from router to router, (R, R)."""
-    start, first, stop = system.routes
-    total = np.concatenate([[0.0], np.cumsum(system.per_link("e_link_j"))])
-    # Summed route by route: differences of one running sum over all routes would lose digits on large systems.
-    along = np.append(total[stop] - total[first], 0.0)
-    joules: FloatArray = np.add.reduceat(along, np.minimum(start[:-1], first.size))
-    return np.reshape(np.where(np.diff(start) > 0, joules, 0.0), (system.n_routers, system.n_routers))
-
-
-def _by_axis(table: FloatArray, x: IntArray, y: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Split what a message takes from router to router, (R, R), into one table for each axis, whose sum it is.
-
-    On a mesh it is the same in every row, and in every column. What differs by rounding between there and back is
-    made equal: walks are quicker so.
-    """
-    parts = []
-    for along, across in ((x, y), (y, x)):
-        own = np.flatnonzero(across == 0)
-        own = own[np.argsort(along[own])]
-        part = table[np.ix_(own, own)]
-        if np.allclose(part, part.T, rtol=1e-9, atol=1e-9 * float(table.max(initial=0.0))):
-            part = (part + part.T) / 2
-        parts.append(part)
-    return parts[0], parts[1]
-
-
 def make_neighbours(source: IndexArray, target: IndexArray, messages: FloatArray, row: IntArray) -> Neighbours:
-    """Make the neighbour lists of one partition from its edges (E,) and the row of each slice (S,); O(edges)."""
+    """Make the neighbour lists of one partition from its edges (E,) and the row of each slice (S,); O(edges).
+
+    Parameters
+    ----------
+    source
+        (E,) slice that sends, of each edge.
+    target
+        (E,) slice that receives.
+    messages
+        (E,) messages per timestep.
+    row
+        (S,) row of LinkTables.allowed of each slice.
+
+    """
     start, neighbour, sent, received = _neighbours(source, target, messages, row.size)
     both = sent + received
     total: FloatArray = np.bincount(np.repeat(np.arange(row.size), np.diff(start)), both, row.size).astype(np.float64)
     return Neighbours(start, neighbour, sent, received, both, total, row.astype(np.int64))
 
 
-def make_state(board: LinkTables, n_slices: int) -> State:
+def make_state(links: LinkTables, n_slices: int) -> State:
     """Make a state of `n_slices` that `put` fills."""
-    n_slots, n_blocks = board.seconds.size, board.block_start.size - 1
+    n_slots, n_blocks = links.seconds.size, links.block_start.size - 1
     return State(
         np.empty(n_slices, dtype=np.int64),
         np.empty(n_slices, dtype=np.int64),
         np.empty(n_slices, dtype=np.int64),
-        np.empty(board.router.size, dtype=np.int64),
+        np.empty(links.router.size, dtype=np.int64),
         np.zeros(n_slots),
         np.zeros(n_blocks),
         np.zeros(n_blocks),
-        np.zeros(board.barrier_s.size - 1, dtype=np.int64),
+        np.zeros(links.barrier_s.size - 1, dtype=np.int64),
         np.zeros(SUMS),
         np.zeros(n_slots),
         np.zeros(n_blocks, dtype=np.bool_),
@@ -277,22 +167,37 @@ def _neighbours(
 
 
 @njit(cache=True, nogil=True)
-def put(board: LinkTables, graph: Neighbours, cost: Cost, state: State, place: IntArray) -> None:
-    """Set a state to a placement (S,); O(edges + links)."""
-    _fill_places(board, state, place)
+def put(links: LinkTables, neighbours: Neighbours, cost: Cost, state: State, place: IntArray) -> None:
+    """Set a state to a placement (S,); O(edges + links).
+
+    Parameters
+    ----------
+    links
+        tables of the system.
+    neighbours
+        neighbour lists of the partition.
+    cost
+        what the placement is to cost.
+    state
+        filled; made by `make_state` for as many slices.
+    place
+        (S,) places of the slices.
+
+    """
+    _fill_places(links, state, place)
     state.load[:] = 0.0
     state.sums[:] = 0.0
-    _relink(board, graph, cost, state, state, np.ones(board.stays.size, dtype=np.bool_), 1.0)
-    _refresh_maxima(board, cost, state)
+    _relink(links, neighbours, cost, state, state, np.ones(links.stays.size, dtype=np.bool_), 1.0)
+    _refresh_maxima(links, cost, state)
 
 
 @njit(cache=True, nogil=True)
 def resize_layers(
-    board: LinkTables,
-    old_graph: Neighbours,
+    links: LinkTables,
+    old_neighbours: Neighbours,
     old_cost: Cost,
     old: State,
-    graph: Neighbours,
+    neighbours: Neighbours,
     cost: Cost,
     new: State,
     place: IntArray,
@@ -302,41 +207,69 @@ def resize_layers(
 
     The places (S,) of all other rows' slices are those of `old`; their messages to each other keep their links. The
     state `old` stays as it is.
+
+    Parameters
+    ----------
+    links
+        tables of the system.
+    old_neighbours
+        neighbour lists of the old partition.
+    old_cost
+        cost of placements of the old partition.
+    old
+        state of the old partition.
+    neighbours
+        neighbour lists of the new partition.
+    cost
+        cost of placements of the new partition, with the same `looks_at_links`.
+    new
+        filled; made by `make_state` for the new number of slices.
+    place
+        (S,) places of the new slices.
+    rows
+        (rows,) those that differ.
+
     """
     new.load[:] = old.load
     new.sums[:] = old.sums
-    _relink(board, old_graph, old_cost, old, new, rows, -1.0)
-    _fill_places(board, new, place)
-    _relink(board, graph, cost, new, new, rows, 1.0)
-    _refresh_maxima(board, cost, new)
+    _relink(links, old_neighbours, old_cost, old, new, rows, -1.0)
+    _fill_places(links, new, place)
+    _relink(links, neighbours, cost, new, new, rows, 1.0)
+    _refresh_maxima(links, cost, new)
 
 
 @njit(cache=True, nogil=True)
-def _fill_places(board: LinkTables, state: State, place: IntArray) -> None:
+def _fill_places(links: LinkTables, state: State, place: IntArray) -> None:
     state.place[:] = place
     state.slice_at[:] = -1
     state.chip_slices[:] = 0
     for s in range(place.size):
-        r = board.router[place[s]]
+        r = links.router[place[s]]
         state.slice_at[place[s]] = s
-        state.x[s], state.y[s] = board.x[r], board.y[r]
-        state.chip_slices[board.chip[r]] += 1
+        state.x[s], state.y[s] = links.x[r], links.y[r]
+        state.chip_slices[links.chip[r]] += 1
 
 
 @njit(cache=True, nogil=True)
 def _relink(
-    board: LinkTables, graph: Neighbours, cost: Cost, placed: State, state: State, rows: BoolArray, sign: float
+    links: LinkTables, neighbours: Neighbours, cost: Cost, placed: State, state: State, rows: BoolArray, sign: float
 ) -> None:
     """Add (sign 1) or take away (sign -1) the messages of some rows' slices, those to and from other rows included.
 
     They lie where `placed` has them, and go into the loads and sums of `state`.
     """
-    start, neighbour, sent, received, row = graph.start, graph.neighbour, graph.sent, graph.received, graph.row
-    x, y, place, router, chip = placed.x, placed.y, placed.place, board.router, board.chip
-    load, difference, block_start = state.load, state.difference, board.block_start
+    start, neighbour, sent, received, row = (
+        neighbours.start,
+        neighbours.neighbour,
+        neighbours.sent,
+        neighbours.received,
+        neighbours.row,
+    )
+    x, y, place, router, chip = placed.x, placed.y, placed.place, links.router, links.chip
+    load, difference, block_start = state.load, state.difference, links.block_start
     pair_x, pair_y, per_crossing, looks_at_links = cost.pair_x, cost.pair_y, cost.per_crossing, cost.looks_at_links
-    is_mesh, n_x, n_y = board.is_mesh, board.hops_x.shape[0], board.hops_y.shape[0]
-    piece_start, piece_first, piece_stop = board.piece_start, board.piece_first, board.piece_stop
+    is_mesh, n_x, n_y = links.is_mesh, links.hops_x.shape[0], links.hops_y.shape[0]
+    piece_start, piece_first, piece_stop = links.piece_start, links.piece_first, links.piece_stop
     linear = 0.0
     for s in range(place.size):
         if not rows[row[s]]:
@@ -376,47 +309,47 @@ def _relink(
 
 
 @njit(cache=True, nogil=True)
-def along_x(xa: int, xb: int, y: int, columns: int, rows: int) -> tuple[int, int, int]:
-    """Block, first and stop slot of a mesh's links along row y from column xa to xb; east, then west."""
-    block = y if xb >= xa else rows + y
-    return block, block * columns + min(xa, xb), block * columns + max(xa, xb)
-
-
-@njit(cache=True, nogil=True)
-def along_y(ya: int, yb: int, x: int, columns: int, rows: int) -> tuple[int, int, int]:
-    """Block, first and stop slot of a mesh's links along column x from row ya to yb; south, then north."""
-    line = x if yb >= ya else columns + x
-    first = 2 * rows * columns + line * rows
-    return 2 * rows + line, first + min(ya, yb), first + max(ya, yb)
-
-
-@njit(cache=True, nogil=True)
-def _refresh_maxima(board: LinkTables, cost: Cost, state: State) -> None:
+def _refresh_maxima(links: LinkTables, cost: Cost, state: State) -> None:
     """Take the block maxima and the cost from loads and sums."""
     mesh_s, peak = 0.0, 0.0
     if cost.looks_at_links:
         for block in range(state.touched.size):
             time, most = 0.0, 0.0
-            for slot in range(board.block_start[block], board.block_start[block + 1] - 1):
+            for slot in range(links.block_start[block], links.block_start[block + 1] - 1):
                 most = max(most, state.load[slot])
-                time = max(time, state.load[slot] * board.seconds[slot])
+                time = max(time, state.load[slot] * links.seconds[slot])
             state.block_time[block], state.block_load[block] = time, most
             mesh_s, peak = max(mesh_s, time), max(peak, most)
     chips = 0
     for n in state.chip_slices:
         chips += n > 0
-    top = cost.chip[chips]
+    total = cost.chip[chips]
     if cost.looks_at_links:
-        top += max_term_cost(cost.max_terms, cost.step[chips], board.barrier_s[chips], mesh_s, peak)
+        total += max_term_cost(cost.max_terms, cost.step[chips], links.barrier_s[chips], mesh_s, peak)
     state.sums[MESH_S], state.sums[PEAK] = mesh_s, peak
-    state.sums[COST] = state.sums[LINEAR] + top
+    state.sums[COST] = state.sums[LINEAR] + total
 
 
 @njit(cache=True, nogil=True)
-def max_term_cost(top: MaxTermWeights, per_step: float, barrier_s: float, mesh_s: float, peak: float) -> float:
-    """Part of a cost (see Cost) that follows from the largest link time and load."""
-    t_link = max(top.local_link_s, mesh_s)
-    busy = max(top.compute_s, t_link)
-    step = busy + barrier_s if top.adds_barrier else max(busy, barrier_s)
-    total = per_step * step + top.per_link * t_link + top.per_peak * peak
-    return total - top.rate / step if top.rate > 0.0 else total
+def max_term_cost(max_terms: MaxTermWeights, per_step: float, barrier_s: float, mesh_s: float, peak: float) -> float:
+    """Part of a cost (see Cost) that follows from the largest link time and load.
+
+    Parameters
+    ----------
+    max_terms
+        weights, and the terms that no placement changes.
+    per_step
+        cost of a second of step time.
+    barrier_s
+        time of the barrier.
+    mesh_s
+        largest time of a link between routers, in s.
+    peak
+        largest load of one, in messages.
+
+    """
+    t_link = max(max_terms.local_link_s, mesh_s)
+    busy = max(max_terms.compute_s, t_link)
+    step = busy + barrier_s if max_terms.adds_barrier else max(busy, barrier_s)
+    total = per_step * step + max_terms.per_link * t_link + max_terms.per_peak * peak
+    return total - max_terms.rate / step if max_terms.rate > 0.0 else total

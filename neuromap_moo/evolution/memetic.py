@@ -13,9 +13,8 @@ from neuromap_moo.problem.problem import MappingProblem
 #: Share of the work that goes to the ends of the front, one objective each; the rest goes between them.
 END_SHARE = 0.6
 
-#: A run towards an end is this part of all work done so far, so runs grow as a search goes on, and a search of any
-#: length has some that are long for it. Between the ends, runs are shorter by the size of the front, counted up to
-#: MOST_RUNS; none is shorter than SHORTEST moves.
+#: A run towards an end lasts END_PART of all work so far, so runs grow with the search. Runs between the ends are
+#: divided by the size of the front, at most MOST_RUNS; none is shorter than SHORTEST moves.
 END_PART, MOST_RUNS, SHORTEST = 0.35, 20, 10_000
 
 #: First temperatures (see start_run).
@@ -44,9 +43,9 @@ LOOK_S, LOOK_NEIGHBOUR_S = 300e-9, 40e-9
 class LocalSearch:
     """Annealing runs towards changing aims; `share` of a search's work goes to them.
 
-    They start from the archive, short ones also from a pool (p, V) of mappings: the starting points at first, each
-    taken by what runs make of it. A run that is n times as long as the shortest starts from one of the best p / n,
-    which is successive halving (Karnin, Koren and Somekh, ICML 2013) over partitions and placements.
+    Runs start from the archive. Short ones may also start from the pool (p, V), first the initial mappings; the result
+    of a run replaces the entry it started from. A run that is n times as long as the shortest starts from one of the
+    best p / n, which is successive halving (Karnin, Koren and Somekh, ICML 2013) over partitions and placements.
 
     Part of a checkpoint, hence without the problem. `observe` hands it the archive after each generation; without one
     it does nothing.
@@ -72,7 +71,22 @@ class LocalSearch:
         self.archive = X, F
 
     def improve(self, problem: MappingProblem, n_evaluations: int, rng: np.random.Generator) -> list[Genomes]:
-        """Work for as long as `n_evaluations` evaluations allow; return at most as many genotypes found meanwhile."""
+        """Do the share of work that belongs to one generation.
+
+        Parameters
+        ----------
+        problem
+            the problem that is searched.
+        n_evaluations
+            of the generation; they set how much work is done.
+        rng
+            all random numbers come from it.
+
+        Returns
+        -------
+        at most `n_evaluations` genotypes (V,) found meanwhile.
+
+        """
         if self.archive is None or self.share == 0.0:
             return []
         if self.tally.size == 0:
@@ -117,8 +131,8 @@ class LocalSearch:
     @staticmethod
     def _size(problem: MappingProblem, cores_per_layer: IntArray) -> tuple[float, float]:
         """Edges of the core graph of a partition, and neighbours per slice."""
-        graph = problem.space.cache.partition_tables(cores_per_layer).graph
-        return graph.neighbour.size / 2, graph.neighbour.size / graph.row.size
+        neighbours = problem.space.cache.partition_tables(cores_per_layer).neighbours
+        return neighbours.neighbour.size / 2, neighbours.neighbour.size / neighbours.row.size
 
     def _next_run(self, problem: MappingProblem, X: Genomes, F: FloatArray, rng: np.random.Generator) -> AnnealingRun:
         """Begin where the archive is best for the next scalarisation."""
@@ -133,15 +147,15 @@ class LocalSearch:
             weights, part = rng.dirichlet(np.ones(m)), 1.0 / (1.0 / END_PART + min(len(F), MOST_RUNS))
         weights /= span
         best = X[int((F @ weights).argmin())]
-        cut = problem.space.cache.partition_tables(problem.encoding.split(best)[0])
+        partition = problem.space.cache.partition_tables(problem.encoding.split(best)[0])
         if (
             self.target_objective < m
-            and problem.space.cache.cost(cut, Scalarisation(tuple(weights.tolist()))).looks_at_links
+            and problem.space.cache.cost(partition, Scalarisation(tuple(weights.tolist()))).looks_at_links
         ):
             # Where links need not be looked at, a move is so much quicker that this is worth more than breaking ties.
             weights = np.maximum(weights, TIE_BREAK / span)
         scalarisation = Scalarisation(tuple(weights.tolist()), is_soft=True)
-        move_s, look_s = self._work(problem, cut.cores_per_layer)
+        move_s, look_s = self._work(problem, partition.cores_per_layer)
         moves, looks, _ = self.tally[self.target_objective]
         total = part * self.tally[:, 2].sum() / (move_s + look_s * (looks / moves if moves else 1.0))
         n_moves = max(SHORTEST, int(total))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from neuromap_moo.annealing.link_tables import LinkTables, along_x, along_y
 from neuromap_moo.annealing.run import propose_resize
 from neuromap_moo.annealing.space import SearchSpace
-from neuromap_moo.annealing.tables import Cost, LinkTables, Neighbours, State, along_x, along_y, put
+from neuromap_moo.annealing.tables import Cost, Neighbours, State, put
 from neuromap_moo.arrays import BoolArray, FloatArray, IntArray
 from neuromap_moo.mapping.encoding import Genomes, limit_counts, repartition
 
@@ -21,7 +22,24 @@ STEP_SPREAD = 0.3  # of the logarithm of a layer's new size over its old one
 
 
 def mutate(space: SearchSpace, X: Genomes, kinds: IntArray, rng: np.random.Generator) -> Genomes:
-    """Return mutated copies of genotypes (n, L + C) by the moves `kinds` (n,), indices into MOVES."""
+    """Return mutated copies of genotypes (n, L + C) by the moves `kinds` (n,), indices into MOVES.
+
+    Parameters
+    ----------
+    space
+        encoding, system and tables of one problem.
+    X
+        (n, L + C) genotypes, left as they are.
+    kinds
+        (n,) move of each, an index into MOVES.
+    rng
+        all random numbers come from it.
+
+    Returns
+    -------
+    mutated copies (n, L + C), feasible.
+
+    """
     encoding = space.encoding
     n_moves = np.where(kinds < len(COMPILED_MOVES), rng.geometric(1 - REPEAT, size=len(X)), 0)
     total = int(n_moves.sum())
@@ -49,7 +67,22 @@ def mutate(space: SearchSpace, X: Genomes, kinds: IntArray, rng: np.random.Gener
 
 
 def cross_layers(space: SearchSpace, parents: Genomes, rng: np.random.Generator) -> Genomes:
-    """Cross parents (2, n, V) layer by layer; see MappingCrossover."""
+    """Cross parents (2, n, V) layer by layer; see MappingCrossover.
+
+    Parameters
+    ----------
+    space
+        encoding, system and tables of one problem.
+    parents
+        (2, n, V) genotypes.
+    rng
+        all random numbers come from it.
+
+    Returns
+    -------
+    children (2, n, V), feasible.
+
+    """
     e, n = space.encoding, parents.shape[1]
     take = rng.random((n, e.n_layers)) < 0.5
     order = rng.permuted(np.tile(np.arange(e.n_layers), (n, 1)), axis=1)
@@ -61,13 +94,28 @@ def cross_layers(space: SearchSpace, parents: Genomes, rng: np.random.Generator)
 
 
 def cross_blocks(space: SearchSpace, parents: Genomes, rng: np.random.Generator) -> Genomes:
-    """Cross parents (2, n, V) by neighbourhoods of routers; see MappingCrossover."""
-    e, board, n = space.encoding, space.cache.board, parents.shape[1]
+    """Cross parents (2, n, V) by neighbourhoods of routers; see MappingCrossover.
+
+    Parameters
+    ----------
+    space
+        encoding, system and tables of one problem.
+    parents
+        (2, n, V) genotypes.
+    rng
+        all random numbers come from it.
+
+    Returns
+    -------
+    children (2, n, V), feasible.
+
+    """
+    e, links, n = space.encoding, space.cache.links, parents.shape[1]
     children = parents.copy()
     shares = rng.uniform(*BLOCK_SHARES, size=(n,))
     sizes = np.maximum(1, (shares * e.n_cores).astype(int))
     for i, centre in enumerate(rng.integers(e.n_cores, size=(n,)).tolist()):
-        away = space.system.hops[board.router[centre], board.router] + rng.random(e.n_cores)
+        away = space.system.hops[links.router[centre], links.router] + rng.random(e.n_cores)
         block = np.argsort(away)[: sizes[i]]
         fill_block(children[0, i], parents[1, i], block, e.minimum)
         fill_block(children[1, i], parents[0, i], block, e.minimum)
@@ -77,16 +125,29 @@ def cross_blocks(space: SearchSpace, parents: Genomes, rng: np.random.Generator)
 
 
 def relieve(space: SearchSpace, cores_per_layer: IntArray, place: IntArray, rng: np.random.Generator) -> IntArray:
-    """Return places (S,) where one end of a message over the busiest link has come near the other end."""
-    bench = space.cache
-    cut = bench.partition_tables(cores_per_layer)
-    state = bench.borrow_state(place.size)
-    s, b = busiest_pair(bench.board, cut.graph, bench.unpriced(cut), state, place, rng.random(4))
+    """Return places (S,) where one end of a message over the busiest link has come near the other end.
+
+    Parameters
+    ----------
+    space
+        encoding, system and tables of one problem.
+    cores_per_layer
+        (L,) of the mapping.
+    place
+        (S,) of the mapping, left as it is.
+    rng
+        all random numbers come from it.
+
+    """
+    cache = space.cache
+    partition = cache.partition_tables(cores_per_layer)
+    state = cache.borrow_state(place.size)
+    s, b = busiest_pair(cache.links, partition.neighbours, cache.unpriced(partition), state, place, rng.random(4))
     if s >= 0:
         place = place.copy()
         other = np.flatnonzero(place == b)
         place[other], place[s] = place[s], b
-    bench.give_back(state)
+    cache.give_back(state)
     return place
 
 
@@ -102,6 +163,26 @@ def cross(
     """Cross parents (2, n, L + C) to n children; `from_first` (n, L) says which parent gives each layer.
 
     Layers claim their cores in `layer_order` (n, L); `free_order` (n, C) is the order in which free cores fill gaps.
+
+    Parameters
+    ----------
+    parents
+        (2, n, L + C) genotypes.
+    from_first
+        (n, L) the first parent gives that layer, else the second.
+    layer_order
+        (n, L) order in which layers claim their cores.
+    free_order
+        (n, C) order in which free cores fill gaps.
+    minimum
+        (L,) fewest cores of each layer.
+    fits
+        (L, C + 1) which numbers of cores fit.
+
+    Returns
+    -------
+    children (n, L + C).
+
     """
     n, width = parents.shape[1], parents.shape[2]
     n_layers = minimum.size
@@ -174,6 +255,28 @@ def apply_moves(
 
     `draws` (m, 4) and `sort_keys` (m, longest segment) are uniform in [0, 1); `factors` (m,) >= 1 are how much a
     layer grows or shrinks.
+
+    Parameters
+    ----------
+    X
+        (n, L + C) genotypes, changed in place.
+    n_moves
+        (n,) moves of each; m in all.
+    moves
+        (m,) indices into MOVES, COMPILED_MOVES alone.
+    draws
+        (m, 4) uniform in [0, 1).
+    factors
+        (m,) at least 1, by which a layer grows or shrinks.
+    sort_keys
+        (m, longest segment) uniform in [0, 1).
+    minimum
+        (L,) fewest cores of each layer.
+    maximum
+        (L,) most cores of each layer.
+    fits
+        (L, C + 1) which numbers of cores fit.
+
     """
     n_layers = minimum.size
     n_cores = X.shape[1] - n_layers
@@ -227,6 +330,18 @@ def fill_block(child: IntArray, parent: IntArray, block: IntArray, minimum: IntA
     """Fill the places of `block` in a child as they are in a parent, by exchanges; the child keeps its partition.
 
     A slice is the same in both where layer and number are; what the parent has and the child has not is left out.
+
+    Parameters
+    ----------
+    child
+        (L + C,) genotype, changed in place.
+    parent
+        (L + C,) genotype to copy from.
+    block
+        places to fill.
+    minimum
+        (L,) fewest cores of each layer.
+
     """
     n_layers = minimum.size
     child_order, parent_order = child[n_layers:], parent[n_layers:]
@@ -253,41 +368,80 @@ def fill_block(child: IntArray, parent: IntArray, block: IntArray, minimum: IntA
 
 
 @njit(cache=True, nogil=True)
-def passes_link(board: LinkTables, state: State, sender: int, receiver: int, slot: int) -> bool:
-    """Tell whether messages of one slice to another take a link."""
+def passes_link(links: LinkTables, state: State, sender: int, receiver: int, slot: int) -> bool:
+    """Tell whether messages of one slice to another take a link.
+
+    Parameters
+    ----------
+    links
+        tables of the system.
+    state
+        where slices are.
+    sender
+        slice.
+    receiver
+        slice.
+    slot
+        of the link.
+
+    """
     xa, ya, xb, yb = state.x[sender], state.y[sender], state.x[receiver], state.y[receiver]
-    n_x, n_y = board.hops_x.shape[0], board.hops_y.shape[0]
-    if board.is_mesh:
+    n_x, n_y = links.hops_x.shape[0], links.hops_y.shape[0]
+    if links.is_mesh:
         _, first, stop = along_x(xa, xb, ya, n_x, n_y)
         _, then, end = along_y(ya, yb, xb, n_x, n_y)
         return bool(first <= slot < stop or then <= slot < end)
-    for j in range(board.piece_start[xa * n_x + xb], board.piece_start[xa * n_x + xb + 1]):
-        if board.piece_first[j] <= slot < board.piece_stop[j]:
+    for j in range(links.piece_start[xa * n_x + xb], links.piece_start[xa * n_x + xb + 1]):
+        if links.piece_first[j] <= slot < links.piece_stop[j]:
             return True
     return False
 
 
 @njit(cache=True, nogil=True)
 def busiest_pair(
-    board: LinkTables, graph: Neighbours, cost: Cost, state: State, place: IntArray, draws: FloatArray
+    links: LinkTables, neighbours: Neighbours, cost: Cost, state: State, place: IntArray, draws: FloatArray
 ) -> tuple[int, int]:
     """Draw a message over the busiest link, by its weight, one of its ends, and a place near the other end.
 
     Returns slice and place, or (-1, -1) where no link is used. `draws` (4,) are uniform in [0, 1).
+
+    Parameters
+    ----------
+    links
+        tables of the system.
+    neighbours
+        neighbour lists of the partition.
+    cost
+        that looks at links.
+    state
+        scratch, filled with the placement.
+    place
+        (S,) places of the slices.
+    draws
+        (4,) uniform in [0, 1).
+
+    Returns
+    -------
+    slice and place, or (-1, -1) where no link is used.
+
     """
-    put(board, graph, cost, state, place)
-    busiest = int((state.load * board.seconds).argmax())
+    put(links, neighbours, cost, state, place)
+    busiest = int((state.load * links.seconds).argmax())
     if state.load[busiest] <= 0.0:
         return -1, -1
     left = draws[0] * state.load[busiest]
     sender, receiver = -1, -1
     for s in range(place.size):
-        for e in range(graph.start[s], graph.start[s + 1]):
-            if graph.sent[e] > 0.0 and left >= 0.0 and passes_link(board, state, s, graph.neighbour[e], busiest):
-                left -= graph.sent[e]
-                sender, receiver = s, graph.neighbour[e]
+        for e in range(neighbours.start[s], neighbours.start[s + 1]):
+            if (
+                neighbours.sent[e] > 0.0
+                and left >= 0.0
+                and passes_link(links, state, s, neighbours.neighbour[e], busiest)
+            ):
+                left -= neighbours.sent[e]
+                sender, receiver = s, neighbours.neighbour[e]
     moved, kept = (sender, receiver) if draws[1] < 0.5 else (receiver, sender)
-    near = board.near[board.router[place[kept]]]
+    near = links.near[links.router[place[kept]]]
     r = near[int(draws[2] * near.size)]
-    first = board.first_place[r]
-    return moved, board.places[first + int(draws[3] * (board.first_place[r + 1] - first))]
+    first = links.first_place[r]
+    return moved, links.places[first + int(draws[3] * (links.first_place[r + 1] - first))]

@@ -23,12 +23,21 @@ class MultiWeightAnnealing(Algorithm):
     """One annealing run after another, each on a weighted sum of the objectives; weights are spread evenly.
 
     Objectives count in units of their range over the baselines. The first run of each weight starts from the best
-    baseline for it, the next from where the last one ended, with twice the moves. Every mapping at which a run is
-    broken off for a moment (`snapshot_moves`) and every run's best is evaluated.
+    baseline for it, the next from where the last one ended, with twice the moves. Every run's best is evaluated, and
+    where it stands after every `snapshot_moves` moves.
+
+    Parameters
+    ----------
+    weights
+        (w, m) weights of the normalised objectives.
+    snapshot_moves
+        moves between two evaluations.
+    run_moves
+        moves of each run; None: FIRST_MOVES, doubled each time that all weights have had their turn.
+
     """
 
     def __init__(self, weights: FloatArray, snapshot_moves: int, run_moves: int | None) -> None:
-        """Take weights (w, m) of the normalised objectives; `run_moves` None doubles them from FIRST_MOVES on."""
         super().__init__()
         self.weights = np.maximum(weights, TIE_BREAK)
         self.snapshot_moves = snapshot_moves

@@ -28,13 +28,24 @@ LOCAL_SHARE = 0.9
 def operators(
     problem: MappingProblem, local_share: float = LOCAL_SHARE, first: IntArray | None = None
 ) -> dict[str, Any]:
-    """Keyword arguments for a pymoo algorithm: fresh sampling, crossover, mutation, repair, eliminate_duplicates.
+    """Return fresh sampling, crossover, mutation, repair and eliminate_duplicates for a pymoo algorithm.
 
-    `local_share` (0 to 0.99) of the work goes to annealing runs, which `nm.search` starts from its archive; in plain
-    pymoo there is none, and the share is 0 in effect.
+    The first population holds the genotypes `first`, the baselines, balanced partitions from fewest cores to all (in
+    order and on random cores), and random genotypes.
 
-    The initial population begins with the genotypes `first` (n, V), then come the baselines, balanced partitions from
-    fewest cores to all, in order and on random cores, and random genotypes.
+    Parameters
+    ----------
+    problem
+        the problem to be searched.
+    local_share
+        share of the work that goes to annealing runs, 0 to 0.99; 0 in effect in plain pymoo, which starts none.
+    first
+        (n, V) genotypes with which the first population begins.
+
+    Returns
+    -------
+    keyword arguments of a pymoo algorithm.
+
     """
     encode = problem.encoding.encode
     balanced = [b.mapping for b in problem.balanced]
@@ -98,7 +109,18 @@ class Variation:
         self.made = {"crossover": np.zeros(len(CROSSOVERS)), "mutation": np.zeros(len(MUTATIONS))}
 
     def learn(self, archive_X: Genomes, archive_F: FloatArray, made_by: IntArray) -> None:
-        """Take the archive after a generation: genotypes (n, V), minimised objectives (n, m) and labels (n, 2)."""
+        """Take the archive after a generation: genotypes (n, V), minimised objectives (n, m) and labels (n, 2).
+
+        Parameters
+        ----------
+        archive_X
+            (n, V) genotypes.
+        archive_F
+            (n, m) minimised objectives.
+        made_by
+            (n, 2) labels: the crossover and the mutation that made each.
+
+        """
         self.local.observe(archive_X, archive_F)
         for column, counts in enumerate(self.made.values()):
             labels = made_by[:, column]

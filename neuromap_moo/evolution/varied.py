@@ -18,10 +18,24 @@ PATIENCE = 20  # partitions in a row that bring no new mapping; small problems h
 
 
 def varied_mappings(problem: MappingProblem, n: int, rng: np.random.Generator) -> dict[str, Mapping]:
-    """Return up to n different mappings, of few to many cores, badly and well placed; names say how each was made.
+    """Return different mappings, of few to many cores, badly and well placed.
 
     Balanced and random partitions take turns, so that every layer is the slowest in some, and each is placed in all of
     the ways of PLACEMENTS. Fewer than n come back only where there hardly are as many.
+
+    Parameters
+    ----------
+    problem
+        the problem whose mappings are wanted.
+    n
+        how many, at most.
+    rng
+        all random numbers come from it.
+
+    Returns
+    -------
+    mappings by names that say how each was made.
+
     """
     e = problem.encoding
     balanced = e.encode([b.mapping for b in problem.balanced])[:, : e.n_layers]

@@ -75,6 +75,16 @@ def vendor_orders(partitioner: AnyPartitioner, system: System, rng: np.random.Ge
     """Return the vendor's partition under random orders of the layers.
 
     The public compiler hands its layers over in no fixed order, so the vendor's default is a family of mappings.
+
+    Parameters
+    ----------
+    partitioner
+        cuts layers into slices, for the same system.
+    system
+        where mappings go.
+    rng
+        draws the orders.
+
     """
     counts, _ = partitioner.vendor_slice_counts()
     orders = [rng.permutation(len(counts)) for _ in range(N_LAYER_ORDERS)]
@@ -109,8 +119,8 @@ def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Map
 
     place()
     slowest, fastest = (
-        np.array([slowest_slice_s(partitioner, layer, int(k), system) for layer, k in enumerate(cut)])
-        for cut in (counts, partitioner.maximum)
+        np.array([slowest_slice_s(partitioner, layer, int(k), system) for layer, k in enumerate(cores)])
+        for cores in (counts, partitioner.maximum)
     )
     while True:
         free = partitioner.n_cores - int(counts.sum())
@@ -128,7 +138,19 @@ def balanced_partitions(partitioner: AnyPartitioner, system: System) -> list[Map
 def slowest_slice_s(partitioner: AnyPartitioner, layer: int, n_slices: int, system: System) -> float:
     """Time of the slowest of `n_slices` slices of a layer in s, by the terms that no other layer's cut changes.
 
-    These are neuron updates, synaptic operations, reads of synapse memory and the messages received (DESIGN 4.5).
+    These are neuron updates, synaptic operations, reads of synapse memory and messages received (docs/model.md).
+
+    Parameters
+    ----------
+    partitioner
+        cuts layers into slices, for the same system.
+    layer
+        index of the layer.
+    n_slices
+        into which it is cut.
+    system
+        whose costs count.
+
     """
     loads = partitioner.layer_loads(layer, n_slices)
     t_eject_s = system.cost("message_bits") / system.cost("bandwidth_bit_per_s.eject")

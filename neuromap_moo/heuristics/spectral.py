@@ -23,9 +23,8 @@ MAXIMUM_SPECTRAL_SLICES = 1024
 #: S slices about ASSIGNMENT_WORK / S^2 of them, at least one, since an assignment of 1024 slices takes 0.5 s.
 N_EIGENVECTORS, N_ASSIGNMENTS, ASSIGNMENT_WORK = 4, 8, 3 * 2**20
 
-#: How strongly slices that follow each other hold together besides their messages, as a share of the mean messages
-#: between two slices, and how much farther apart cores seem per step from id to id, in hops. Both are there to tell
-#: apart what is equal: without them an eigenvector could be any of many, and rounding would choose.
+#: Tiny extra weights between consecutive slices (as a share of the mean messages between two slices) and per step of
+#: core id (in hops). They only break ties between equal eigenvectors, so that rounding does not choose.
 SLICE_TIE, CORE_TIE = 1e-3, 1e-6
 
 
@@ -111,10 +110,24 @@ def _spread_ranks(axes: FloatArray, digits: int) -> FloatArray:
 
 
 def eigenvectors(matrix: FloatArray, first: int, last: int) -> tuple[FloatArray, FloatArray]:
-    """Return eigenvalues first..last of a symmetric matrix (n, n), ascending, and their vectors (n, last - first + 1).
+    """Return some eigenvalues of a symmetric matrix, ascending, and their vectors.
 
     The largest entry of each vector is positive. LAPACK runs on one thread: several would wait for each other at every
     step, which takes 300 times as long (0.45 s with n = 250) while something else runs on one of two cores.
+
+    Parameters
+    ----------
+    matrix
+        (n, n), symmetric.
+    first
+        index of the lowest eigenvalue asked for, in ascending order.
+    last
+        index of the highest.
+
+    Returns
+    -------
+    eigenvalues (m,) and vectors (n, m), m = last - first + 1.
+
     """
     size = np.abs(matrix).max()
     with threadpool_limits(1):

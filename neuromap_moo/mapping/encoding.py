@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from neuromap_moo.arrays import BoolArray, IndexArray, IntArray
-from neuromap_moo.mapping.legality import Rules
+from neuromap_moo.mapping.legality import Legality
 from neuromap_moo.mapping.mapping import Mapping, MappingBatch
 from neuromap_moo.partition.fixed import AnyPartitioner
 from neuromap_moo.system.system import System
@@ -27,25 +27,36 @@ Genomes = IntArray
 class Encoding:
     """How genotypes (n, L + C) of one problem read; L layers, C usable cores.
 
-    `minimum` (L,) and `fits` (L, C + 1) come from the partitioner, `cores` (C,) are the usable core ids; `rules` say
-    where slices may sit, None: anywhere.
+    `minimum` (L,) and `fits` (L, C + 1) come from the partitioner, `cores` (C,) are the usable core ids; `legality`
+    says where slices may sit, None: anywhere.
     """
 
     minimum: IntArray
     maximum: IntArray
     fits: BoolArray
     cores: IndexArray
-    rules: Rules | None = None
+    legality: Legality | None = None
 
     @classmethod
-    def for_problem(cls, partitioner: AnyPartitioner, system: System, rules: Rules | None = None) -> Encoding:
-        """Make the encoding of a problem."""
+    def for_problem(cls, partitioner: AnyPartitioner, system: System, legality: Legality | None = None) -> Encoding:
+        """Make the encoding of a problem.
+
+        Parameters
+        ----------
+        partitioner
+            cuts layers into slices, for the same system.
+        system
+            where mappings go.
+        legality
+            where slices may sit; None: anywhere.
+
+        """
         return cls(
             np.array(partitioner.minimum, dtype=np.int64),
             np.array(partitioner.maximum, dtype=np.int64),
             np.array(partitioner.fits),
             system.usable_cores,
-            rules,
+            legality,
         )
 
     @property
@@ -101,16 +112,16 @@ class Encoding:
         return self.repair_placement(rows)
 
     def repair_placement(self, X: Genomes) -> Genomes:
-        """Bring slices to where the rules let them sit, in place; rows are feasible but for that."""
-        if self.rules is not None:
-            self.rules.repair(X)
+        """Bring slices to where they may sit, in place; rows are feasible but for that."""
+        if self.legality is not None:
+            self.legality.repair(X)
         return X
 
     def first_infeasible(self, X: Genomes) -> int:
         """Index of the first row that is not feasible, -1 if all are."""
         bad = int(find_infeasible(np.ascontiguousarray(X), self.minimum, self.fits))
-        if bad < 0 and self.rules is not None:
-            illegal = (i for i, genome in enumerate(X) if not self.rules.legal(*self.split(genome)))
+        if bad < 0 and self.legality is not None:
+            illegal = (i for i, genome in enumerate(X) if not self.legality.legal(*self.split(genome)))
             return next(illegal, -1)
         return bad
 
@@ -136,6 +147,16 @@ def limit_counts(k: IntArray, minimum: IntArray, fits: BoolArray) -> None:
 
     While there are too few cores, the layer with the largest surplus gives one back; then a layer whose slices do not
     fit takes the next larger count that does and is affordable, or the next smaller (the minimum always fits).
+
+    Parameters
+    ----------
+    k
+        (L,) cores per layer, changed in place.
+    minimum
+        (L,) fewest cores of each layer.
+    fits
+        (L, C + 1) which numbers of cores fit.
+
     """
     n_cores = fits.shape[1] - 1
     total = k.sum()
@@ -160,6 +181,16 @@ def repartition(order: IntArray, old: IntArray, new: IntArray) -> None:
 
     Each layer keeps the cores it had; surplus goes to the end of the unused tail, and what a layer lacks is taken
     from the tail's front (the reordering of arXiv 2602.04717).
+
+    Parameters
+    ----------
+    order
+        (C,) permutation of all places, changed in place.
+    old
+        (L,) cores per layer so far.
+    new
+        (L,) cores per layer from now on.
+
     """
     before = order.copy()
     n_cores = order.size
@@ -195,7 +226,18 @@ def repartition(order: IntArray, old: IntArray, new: IntArray) -> None:
 
 @njit(cache=True, nogil=True)
 def find_infeasible(X: IntArray, minimum: IntArray, fits: BoolArray) -> int:
-    """Index of the first row whose counts do not fit or whose order is no permutation, -1 if there is none."""
+    """Index of the first row whose counts do not fit or whose order is no permutation, -1 if there is none.
+
+    Parameters
+    ----------
+    X
+        (n, L + C) genotypes.
+    minimum
+        (L,) fewest cores of each layer.
+    fits
+        (L, C + 1) which numbers of cores fit.
+
+    """
     n_layers = minimum.size
     n_cores = fits.shape[1] - 1
     seen = np.empty(n_cores, dtype=np.bool_)
@@ -218,7 +260,20 @@ def find_infeasible(X: IntArray, minimum: IntArray, fits: BoolArray) -> int:
 
 @njit(cache=True, nogil=True)
 def repair_rows(X: IntArray, minimum: IntArray, maximum: IntArray, fits: BoolArray) -> None:
-    """Repair genotypes in place; see Encoding.repair."""
+    """Repair genotypes in place; see Encoding.repair.
+
+    Parameters
+    ----------
+    X
+        (n, L + C) genotypes, changed in place.
+    minimum
+        (L,) fewest cores of each layer.
+    maximum
+        (L,) most cores of each layer.
+    fits
+        (L, C + 1) which numbers of cores fit.
+
+    """
     n_layers = minimum.size
     n_cores = fits.shape[1] - 1
     old = np.empty(n_layers, dtype=np.int64)

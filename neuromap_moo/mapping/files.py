@@ -22,7 +22,20 @@ PLACEMENT_SCHEMA = 1  # of placement files, which workers/lava_placement.py read
 def save_mappings(
     path: str | os.PathLike[str], mappings: abc.Mapping[str, Mapping], network: Network | CoreGraph, system: System
 ) -> None:
-    """Write mappings by id with the digests of the network and the system they belong to."""
+    """Write mappings by id with the digests of the network and the system they belong to.
+
+    Parameters
+    ----------
+    path
+        file to write, whole or not at all.
+    mappings
+        by id.
+    network
+        what is mapped.
+    system
+        where mappings go.
+
+    """
     entries = [entry_of(name, mapping, network) for name, mapping in mappings.items()]
     head = json.dumps({"schema": SCHEMA, "network": network.digest, "system": system.digest, **_numbering(network)})
     with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as f:
@@ -30,7 +43,18 @@ def save_mappings(
 
 
 def entry_of(name: str, mapping: Mapping, network: Network | CoreGraph) -> dict[str, Any]:
-    """Return what mappings.json says of one mapping."""
+    """Return what mappings.json says of one mapping.
+
+    Parameters
+    ----------
+    name
+        id of the mapping.
+    mapping
+        a legal mapping.
+    network
+        what is mapped.
+
+    """
     return {
         "id": name,
         "cores_per_layer": mapping.cores_per_layer,
@@ -43,6 +67,18 @@ def placement_of(name: str, mapping: Mapping, network: Network, system: System) 
     """Return the content of a placement file, which `workers/lava_placement.py` reads, for one mapping of a network.
 
     Each layer has its cores as (chip, core on the chip), slice by slice, and the neurons of each slice.
+
+    Parameters
+    ----------
+    name
+        id of the mapping.
+    mapping
+        a legal mapping.
+    network
+        what is mapped.
+    system
+        where mappings go.
+
     """
     per_chip = system.n_cores // system.n_chips
     layers: dict[str, dict[str, Any]] = {

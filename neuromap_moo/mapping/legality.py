@@ -43,17 +43,30 @@ class Tables(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Rules:
+class Legality:
     """Placement constraints of one problem."""
 
     tables: Tables
     cores: IndexArray
 
     @classmethod
-    def for_problem(cls, constraints: Constraints, partitioner: AnyPartitioner, system: System) -> Rules | None:
-        """Make the rules of a problem, None where slices may sit anywhere.
+    def for_problem(cls, constraints: Constraints, partitioner: AnyPartitioner, system: System) -> Legality | None:
+        """Table the constraints of a problem; None where slices may sit anywhere.
 
-        Raises InputError where no mapping meets the constraints.
+        Parameters
+        ----------
+        constraints
+            where layers and slices may sit, by name.
+        partitioner
+            cuts layers into slices, for the same system.
+        system
+            where mappings go.
+
+        Raises
+        ------
+        InputError
+            where no mapping meets the constraints.
+
         """
         names = partitioner.layer_names
         regions = constraints.places(names, system)[:, system.usable_cores]
@@ -118,7 +131,7 @@ class Rules:
         repair_rows(self.tables, X)
 
     def legal(self, cores_per_layer: IntArray, place: IntArray) -> bool:
-        """Tell whether the places (S,) of a partition (L,) that fits keep to the rules."""
+        """Tell whether the places (S,) of a partition (L,) that fits keep to the constraints."""
         return bool(is_legal(self.tables, cores_per_layer, place))
 
     def settled(self, cores_per_layer: IntArray, place: IntArray) -> tuple[IntArray, IntArray]:
@@ -208,7 +221,18 @@ def row_of_slice(t: Tables, counts: IntArray) -> IntArray:
 
 @njit(cache=True, nogil=True)
 def is_legal(t: Tables, counts: IntArray, order: IntArray) -> bool:
-    """Tell whether slices at the first places of `order` keep to the rules."""
+    """Tell whether slices at the first places of `order` keep to the constraints.
+
+    Parameters
+    ----------
+    t
+        the constraints as tables.
+    counts
+        (L,) cores per layer.
+    order
+        (C,) places, those of the slices first; or these alone.
+
+    """
     # Fields are read once: numba counts references whenever a tuple's field is touched.
     allowed, group, chip = t.allowed, t.group, t.chip
     row = row_of_slice(t, counts)
@@ -226,7 +250,7 @@ def is_legal(t: Tables, counts: IntArray, order: IntArray) -> bool:
 
 @njit(cache=True, nogil=True)
 def repair_rows(t: Tables, X: IntArray) -> None:
-    """Make genotypes legal in place; see Rules.repair."""
+    """Make genotypes legal in place; see Legality.repair."""
     n_layers = t.minimum.size
     for genome in X:
         counts = t.minimum + genome[:n_layers]
@@ -242,6 +266,16 @@ def place_in_allowed(t: Tables, counts: IntArray, order: IntArray) -> None:
     Each group goes to the chip that has room for it and most of its slices. Slices that may stay do; the others take
     the nearest free place, or one that others make free by moving on. Slices beyond a layer's fewest that find none
     are given up. The order of unused places stays.
+
+    Parameters
+    ----------
+    t
+        the constraints as tables.
+    counts
+        (L,) cores per layer that fit, lowered in place where slices are given up.
+    order
+        (C,) permutation of all places, changed in place.
+
     """
     chips = _choose_chips(t, counts, order)
     row = row_of_slice(t, counts)

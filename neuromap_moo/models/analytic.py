@@ -134,7 +134,18 @@ class LinkLoads(NamedTuple):
 
 
 def link_loads(partitioner: AnyPartitioner, system: System, mapping: Mapping) -> LinkLoads:
-    """Count the messages on every link."""
+    """Count the messages on every link.
+
+    Parameters
+    ----------
+    partitioner
+        cuts layers into slices, for the same system.
+    system
+        where mappings go.
+    mapping
+        a legal mapping.
+
+    """
     graph = partitioner.core_graph(mapping.cores_per_layer)
     inject, eject = (
         np.asarray(np.bincount(ends, graph.messages, graph.n_slices), dtype=np.float64)

@@ -121,7 +121,18 @@ def time_terms(loads: StepLoads, system: System) -> FloatArray:
 
 
 def step_times(loads: StepLoads, system: System, terms_s: FloatArray) -> FloatArray:
-    """Length of a timestep in s, (n,), or (n, s) where it is simulated step by step; `terms_s` as by `time_terms`."""
+    """Length of a timestep in s, (n,), or (n, s) where it is simulated step by step; `terms_s` as by `time_terms`.
+
+    Parameters
+    ----------
+    loads
+        what the mappings make the system do.
+    system
+        whose rule combines work and barrier.
+    terms_s
+        (5, n) as by `time_terms`.
+
+    """
     busy_s = terms_s[:-1].max(axis=0) if loads.busy_s is None else loads.busy_s
     return system.with_barrier(busy_s, terms_s[-1] if busy_s.ndim == 1 else terms_s[-1][:, None])
 
@@ -130,6 +141,18 @@ def energy_terms(loads: StepLoads, system: System, steps_per_inference: int, ste
     """Energy terms of an inference in J, in the order of ENERGY_TERMS: (6, n), or (6, n, s) step by step.
 
     `step_s` as by `step_times`.
+
+    Parameters
+    ----------
+    loads
+        what the mappings make the system do.
+    system
+        whose costs count.
+    steps_per_inference
+        timesteps of input that one inference takes.
+    step_s
+        (n,) or (n, s) as by `step_times`.
+
     """
     cost = system.cost
     static_w = cost("p_chip_w") * loads.chips_used + cost("p_core_w") * loads.cores_used

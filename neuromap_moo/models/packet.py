@@ -35,15 +35,32 @@ CONFIDENCE = 0.95
 class PacketEvaluator:
     """Metrics of mappings from simulated timesteps; a pure function of the mapping, the spikes and the buffers.
 
-    `steps` timesteps are drawn once from the activity, so all mappings meet the same spikes: a neuron of activity a
-    sends floor(a) messages, and one more with probability a - floor(a). `spikes` in their place are counts by layer
-    name, (steps, size) each, or the path of an .npz that holds them. `buffer_messages` is the room before each link and
-    each core's input; 0 means any. Beside the columns of every evaluator there are `latency_ci95_s` and
-    `energy_ci95_j`, half of the 95 % confidence interval of the mean over the steps (Student's t; infinite for one).
+    Timesteps are drawn once from the activity, so all mappings meet the same spikes: a neuron of activity a sends
+    floor(a) messages, and one more with probability a - floor(a). Beside the columns of every evaluator there are
+    `latency_ci95_s` and `energy_ci95_j`, half of the 95 % confidence interval of the mean over the steps (Student's t;
+    infinite for one).
 
-    Raises InputError for spikes that do not fit the network, and for finite buffers where routes depend on each other
-    in a circle, since messages could then block each other for good (Dally and Seitz, IEEE Trans. Computers C-36(5),
-    1987).
+    Parameters
+    ----------
+    partitioner
+        cuts layers into slices, for the same system.
+    system
+        where mappings go.
+    steps
+        timesteps to draw.
+    seed
+        of the draws.
+    buffer_messages
+        room before each link and each core's input; 0 means any.
+    spikes
+        counts by layer name, (steps, size) each, or the path of an .npz that holds them, in place of drawn ones.
+
+    Raises
+    ------
+    InputError
+        for spikes that do not fit the network, and for finite buffers where routes depend on each other in a circle,
+        since messages could then block each other for good (Dally and Seitz, IEEE Trans. Computers C-36(5), 1987).
+
     """
 
     def __init__(
@@ -175,7 +192,18 @@ def _events_per_s(fabric: Fabric, traffic: Traffic) -> float:
 
 
 def drawn_spikes(activity: FloatArray, n_steps: int, seed: int) -> IntArray:
-    """Spike counts (steps, n): floor(a) for an activity a, and one more with probability a - floor(a)."""
+    """Spike counts (steps, n): floor(a) for an activity a, and one more with probability a - floor(a).
+
+    Parameters
+    ----------
+    activity
+        (n,) mean messages per timestep of each neuron.
+    n_steps
+        timesteps to draw.
+    seed
+        of the draws.
+
+    """
     whole = np.floor(activity)
     drawn = np.random.default_rng(seed).random((n_steps, activity.size)) < activity - whole
     return (whole + drawn).astype(np.int64)

@@ -45,7 +45,24 @@ class Traffic(NamedTuple):
 
 
 def traffic_of(sending: Sending, spikes: IntArray, t_dendop_s: float, shares_routes: bool) -> tuple[Traffic, IntArray]:
-    """Messages of one timestep for spike counts (n,), and the slice (N,) that each destination is sent from."""
+    """Turn the spikes of one timestep into messages.
+
+    Parameters
+    ----------
+    sending
+        what each neuron sends where, for one partition.
+    spikes
+        (n,) messages of each neuron in this timestep.
+    t_dendop_s
+        time of one neuron update.
+    shares_routes
+        one message leaves a core for all destinations.
+
+    Returns
+    -------
+    the traffic, and the slice (N,) that each destination is sent from.
+
+    """
     first, ready_s, begin, dest, words, synops, source = _expand(
         sending.first, sending.updated * t_dendop_s, sending.start, sending.dest, sending.words, sending.synops,
         spikes, shares_routes,
@@ -140,10 +157,24 @@ def _sort_by_rank(
 
 @njit(cache=True, nogil=True)
 def simulate_step(fabric: Fabric, traffic: Traffic, per_s: float, sent: IntArray) -> tuple[float, int]:
-    """Run one timestep; return when its last event ends, in s, and how many destinations were reached.
+    """Run one timestep.
 
-    `sent` (Q,) takes the messages over each link. `per_s` is about how many events a second has; it makes no difference
-    but to the speed. The second number is less than N only where messages block each other for good.
+    Parameters
+    ----------
+    fabric
+        links and costs, as the placement makes them.
+    traffic
+        what is sent.
+    per_s
+        about how many events a second has; it changes nothing but the speed.
+    sent
+        (Q,) counted up by the messages over each link.
+
+    Returns
+    -------
+    when the last event ends, in s, and how many destinations were reached: less than N only where messages block each
+    other for good.
+
     """
     towards, here, service_s, hop_s, rank, room, t_synmem_s, t_synop_s = fabric
     first, ready_s, begin, given_dest, given_words, given_synops, updates_s = traffic

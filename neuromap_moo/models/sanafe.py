@@ -33,12 +33,29 @@ MOST_NEURONS = 1024  # of a core; SANA-FE fails with more
 class SanafeEvaluator:
     """Metrics of mappings from timesteps simulated by SANA-FE.
 
-    `python` is an interpreter that has the package sanafe, this one by default; `timing` its timing model; `steps`
-    timesteps are drawn once from the activity by `seed`, as by the packet-level evaluator. A mapping may take
-    `time_limit_s`.
+    Parameters
+    ----------
+    partitioner
+        cuts layers into slices, for the same system.
+    system
+        where mappings go.
+    python
+        an interpreter that has the package sanafe; None: this one.
+    timing
+        SANA-FE's timing model, `simple` or `detailed`.
+    steps
+        timesteps, drawn once from the activity as by the packet-level evaluator.
+    seed
+        of the draws.
+    time_limit_s
+        that one mapping may take.
 
-    Raises InputError for systems and networks that SANA-FE has no model of: other topologies than a mesh of one chip,
-    copies per route, core graphs, activity above 1, more than 1024 neurons on a core.
+    Raises
+    ------
+    InputError
+        for what SANA-FE has no model of: other topologies than a mesh of one chip, copies per route, core graphs,
+        activity above 1, more than 1024 neurons on a core.
+
     """
 
     def __init__(
@@ -98,7 +115,7 @@ class SanafeEvaluator:
         if most > MOST_NEURONS:
             raise InputError(
                 f"evaluator sanafe: expected at most {MOST_NEURONS} neurons on a core, got {most}; "
-                "cut the layers finer, e.g. by constraints.layers.<name>.neurons_per_core"
+                "cut the layers finer, e.g. by constraints.layers.<name>.max_neurons_per_core"
             )
         with tempfile.TemporaryDirectory(prefix="neuromap_moo_") as name:
             folder = Path(name)

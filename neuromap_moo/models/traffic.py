@@ -24,6 +24,28 @@ def link_messages(
 
     A route is a few intervals of consecutive link numbers (two on a mesh: along x, then along y), so an edge costs
     the same however many hops it makes.
+
+    Parameters
+    ----------
+    source
+        (E,) slice that sends, of each edge.
+    target
+        (E,) slice that receives.
+    messages
+        (E,) messages per timestep.
+    router_of_slice
+        (S,).
+    n_routers
+        R.
+    route_start
+        (R * R + 1,) intervals of each route; see Routes.
+    route_first
+        first link of each interval.
+    route_stop
+        link after its last.
+    difference
+        (n_links + 1,) added to.
+
     """
     for e in range(source.size):
         m = messages[e]
@@ -51,8 +73,40 @@ def traffic(
 ) -> FloatArray:
     """Route the messages of n placements over the links between routers; O(edges + links) each.
 
-    `router_of_slice` is (n, S), negative beyond a placement's slices. Returns (n, 6): the largest link time in s,
-    link energy in J, message hops, the largest link load in messages, messages between chips, chips used.
+    Parameters
+    ----------
+    graph_of_placement
+        (n,) core graph of each placement.
+    edge_start
+        (graphs + 1,) where the edges of each graph begin.
+    source
+        (E,) slice that sends, of each edge.
+    target
+        (E,) slice that receives.
+    messages
+        (E,) messages per timestep.
+    router_of_slice
+        (n, S), negative beyond a placement's slices.
+    chip_of_router
+        (R,).
+    n_chips
+        of the system.
+    route_start
+        (R * R + 1,) intervals of each route; see Routes.
+    route_first
+        first link of each interval.
+    route_stop
+        link after its last.
+    seconds_per_message
+        (n_links,).
+    joules_per_message
+        (n_links,).
+
+    Returns
+    -------
+    (n, 6): largest link time in s, link energy in J, message hops, largest link load in messages, messages between
+    chips, chips used.
+
     """
     n = graph_of_placement.size
     n_links = seconds_per_message.size
@@ -111,6 +165,24 @@ def tree_loads(
 
     Neuron i, in slice b for first[b] <= i < first[b + 1], sends to the slices dest[start[i]:start[i + 1]]: one message
     over each link that a route to any of them takes. O(destinations * hops).
+
+    Parameters
+    ----------
+    first
+        (S + 1,) first neuron of each slice.
+    start
+        (neurons + 1,) where the destinations of each neuron begin.
+    dest
+        slices.
+    activity
+        (neurons,) messages per timestep.
+    router
+        (S,) router of each slice.
+    next_link
+        (R, R) link to take at a router towards another.
+    link_target
+        (n_links,) router at its end.
+
     """
     loads, sent = np.zeros(link_target.size), np.zeros(first.size - 1)
     last = np.full(link_target.size, -1)  # neuron counted last on each link

@@ -243,7 +243,18 @@ def _position(t: Mesh, core: int) -> tuple[int, int]:
 
 
 def route(system: System, source: int, target: int) -> list[tuple[Any, ...]]:
-    """Links from core to core as (class, from, to); routers are (x, y) on a mesh, ids on a graph."""
+    """Links from core to core as (class, from, to); routers are (x, y) on a mesh, ids on a graph.
+
+    Parameters
+    ----------
+    system
+        where mappings go.
+    source
+        core that sends.
+    target
+        core that receives.
+
+    """
     t = system.topology
     way = _shortest_way(t, source, target) if isinstance(t, Graph) else _x_then_y(t, source, target)
     return [("inject", source), *way, ("eject", target)]

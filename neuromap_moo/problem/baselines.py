@@ -8,7 +8,7 @@ import numpy as np
 
 from neuromap_moo.arrays import FloatArray
 from neuromap_moo.heuristics.rules import Baseline, balanced_partitions, constructive, vendor_orders
-from neuromap_moo.mapping.legality import Rules
+from neuromap_moo.mapping.legality import Legality
 from neuromap_moo.mapping.mapping import Mapping
 from neuromap_moo.partition.fixed import AnyPartitioner
 from neuromap_moo.system.system import System
@@ -17,16 +17,16 @@ from neuromap_moo.system.system import System
 LAYER_ORDER_SEED = 0
 
 
-def balanced_baselines(partitioner: AnyPartitioner, system: System, rules: Rules | None) -> list[Baseline]:
+def balanced_baselines(partitioner: AnyPartitioner, system: System, legality: Legality | None) -> list[Baseline]:
     """Return balanced mappings from fewest cores to all."""
-    made = [_repaired(Baseline(mapping), rules) for mapping in balanced_partitions(partitioner, system)]
-    return made if rules is None else list({b.mapping: b for b in made}.values())
+    made = [_repaired(Baseline(mapping), legality) for mapping in balanced_partitions(partitioner, system)]
+    return made if legality is None else list({b.mapping: b for b in made}.values())
 
 
 def named_baselines(
     partitioner: AnyPartitioner,
     system: System,
-    rules: Rules | None,
+    legality: Legality | None,
     objectives: tuple[str, ...],
     balanced: Sequence[Baseline],
     judged: Callable[[Sequence[Mapping]], FloatArray],
@@ -38,7 +38,7 @@ def named_baselines(
 
     Parameters
     ----------
-    partitioner, system, rules
+    partitioner, system, legality
         What is mapped, where to, and where slices may sit (None: anywhere).
     objectives
         Metric columns, m of them.
@@ -49,14 +49,14 @@ def named_baselines(
 
     """
     made = constructive(partitioner, system)
-    named = {name: _repaired(baseline, rules) for name, baseline in made.items()}
+    named = {name: _repaired(baseline, legality) for name, baseline in made.items()}
     F = judged([b.mapping for b in balanced])
     for i, name in enumerate(objectives):
         best = balanced[int(F[:, i].argmin())]
         text = f"best {name} of {len(balanced)} balanced mappings"
         named[f"balanced_{name}"] = Baseline(best.mapping, _joined(text, best.note))
     drawn = vendor_orders(partitioner, system, np.random.default_rng(LAYER_ORDER_SEED))
-    orders = [_repaired(Baseline(mapping, made["vendor_default"].note), rules) for mapping in drawn]
+    orders = [_repaired(Baseline(mapping, made["vendor_default"].note), legality) for mapping in drawn]
     rank = np.lexsort(judged([b.mapping for b in orders]).T[::-1])
     for which, place in (("min", 0), ("median", (len(rank) - 1) // 2), ("max", len(rank) - 1)):
         chosen = orders[rank[place]]
@@ -65,11 +65,11 @@ def named_baselines(
     return named
 
 
-def _repaired(baseline: Baseline, rules: Rules | None) -> Baseline:
+def _repaired(baseline: Baseline, legality: Legality | None) -> Baseline:
     """Return a baseline that keeps the constraints; its note says what had to change."""
-    if rules is None:
+    if legality is None:
         return baseline
-    mapping, note = rules.repaired(baseline.mapping)
+    mapping, note = legality.repaired(baseline.mapping)
     return Baseline(mapping, _joined(baseline.note, note))
 
 

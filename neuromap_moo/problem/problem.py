@@ -20,7 +20,7 @@ from neuromap_moo.errors import InputError
 from neuromap_moo.heuristics.rules import Baseline
 from neuromap_moo.mapping.check import check
 from neuromap_moo.mapping.encoding import Encoding
-from neuromap_moo.mapping.legality import Rules
+from neuromap_moo.mapping.legality import Legality
 from neuromap_moo.mapping.mapping import Mapping, MappingBatch, stack
 from neuromap_moo.models.analytic import AnalyticEvaluator
 from neuromap_moo.models.evaluator import Evaluator, MeasuringEvaluator
@@ -105,9 +105,9 @@ class MappingProblem(Problem):
         self.objectives = check_objectives(objectives)
         self.constraints = Constraints.from_config(constraints)
         self.partitioner = partitioner_for(self.network, system, self.constraints)
-        self.rules = Rules.for_problem(self.constraints, self.partitioner, system)
+        self.legality = Legality.for_problem(self.constraints, self.partitioner, system)
         self.evaluator = evaluator_for(evaluator, self.partitioner, system)
-        self.encoding = Encoding.for_problem(self.partitioner, system, self.rules)
+        self.encoding = Encoding.for_problem(self.partitioner, system, self.legality)
         e = self.encoding
         super().__init__(
             n_var=e.n_layers + e.n_cores,
@@ -145,9 +145,9 @@ class MappingProblem(Problem):
         legal &= (np.isin(cores, self.encoding.cores) | ~used).all(axis=1)
         ordered = np.sort(cores, axis=1)
         legal &= ~((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
-        for i in np.flatnonzero(legal) if self.rules is not None else ():
+        for i in np.flatnonzero(legal) if self.legality is not None else ():
             place = np.searchsorted(self.encoding.cores, cores[i, used[i]])
-            legal[i] = self.rules.legal(k[i], place)  # type: ignore[union-attr]
+            legal[i] = self.legality.legal(k[i], place)  # type: ignore[union-attr]
         return np.asarray(legal)
 
     @property
@@ -178,12 +178,14 @@ class MappingProblem(Problem):
     @cached_property
     def balanced(self) -> list[Baseline]:
         """Balanced mappings from fewest cores to all, which give baselines and starting points."""
-        return balanced_baselines(self.partitioner, self.system, self.rules)
+        return balanced_baselines(self.partitioner, self.system, self.legality)
 
     @cached_property
     def named_baselines(self) -> dict[str, Baseline]:
         """Baselines by name with their notes; see `problem/baselines.py`."""
-        return named_baselines(self.partitioner, self.system, self.rules, self.objectives, self.balanced, self._judged)
+        return named_baselines(
+            self.partitioner, self.system, self.legality, self.objectives, self.balanced, self._judged
+        )
 
     def _judged(self, mappings: Sequence[Mapping]) -> FloatArray:
         """Minimised objectives (n, m) by which baselines are chosen: the model's where others cost measurements."""

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import neuromap_moo as nm
-from neuromap_moo.annealing import tables
+from neuromap_moo.annealing import link_tables, tables
 from neuromap_moo.annealing.exchange import BLOCK_SHARE, LONGEST_RUN, NORM
 from neuromap_moo.annealing.metropolis import DRAWS, NO_MOVES, walk
 from neuromap_moo.annealing.space import AnnealingCache, Scalarisation
@@ -45,15 +45,15 @@ class Walker:
         self.network, self.system, self.objectives = network, system, tuple(objectives)
         self.partitioner = partitioner_for(network, system)
         self.evaluator = AnalyticEvaluator(self.partitioner, system)
-        self.bench = AnnealingCache(self.partitioner, system, self.objectives)
-        self.board = self.bench.board
+        self.cache = AnnealingCache(self.partitioner, system, self.objectives)
+        self.links = self.cache.links
         self.k = np.array(mapping.cores_per_layer)
-        self.cut = self.bench.partition_tables(self.k)
-        self.state = tables.make_state(self.board, int(self.k.sum()))
+        self.partition = self.cache.partition_tables(self.k)
+        self.state = tables.make_state(self.links, int(self.k.sum()))
         self.place = np.searchsorted(system.usable_cores, mapping.core_of_slice)
         self.scalarisation = scalarisation or self.random_aim(rng)
-        self.cost = self.bench.cost(self.cut, self.scalarisation)
-        tables.put(self.board, self.cut.graph, self.cost, self.state, self.place)
+        self.cost = self.cache.cost(self.partition, self.scalarisation)
+        tables.put(self.links, self.partition.neighbours, self.cost, self.state, self.place)
         self.best_place = np.empty_like(self.place)
 
     def random_aim(self, rng):
@@ -71,8 +71,8 @@ class Walker:
     def walk(self, rng, n_moves, first, last=None, given=NO_MOVES):
         return walk(
             rng,
-            self.board,
-            self.cut.graph,
+            self.links,
+            self.partition.neighbours,
             self.cost,
             self.state,
             n_moves,
@@ -85,55 +85,57 @@ class Walker:
     def temperature(self, rng):
         """Return the mean change of cost by a random exchange, which a walk makes now and then."""
         n = self.place.size
-        other = tables.make_state(self.board, n)
+        other = tables.make_state(self.links, n)
         changes = []
         for _ in range(8):
-            tables.put(self.board, self.cut.graph, self.cost, other, rng.permutation(self.board.router.size)[:n])
+            tables.put(
+                self.links, self.partition.neighbours, self.cost, other, rng.permutation(self.links.router.size)[:n]
+            )
             changes.append(abs(other.sums[COST] - self.state.sums[COST]))
         return float(np.mean(changes)) or 1.0
 
     def plain_cost(self, place):
-        """Return what an scalarisation means, by its words, from the metrics of a mapping."""
+        """Return what a scalarisation means, by its words, from the metrics of a mapping."""
         F = self.metrics(place)
         weight = dict(zip(self.objectives, self.scalarisation.weights, strict=True))
         return sum(w * (-F[name] if name in MAXIMISED else F[name]) for name, w in weight.items())
 
     def assert_right(self):
         """Compare the state with one that is put down afresh, with the evaluator and with the plain cost."""
-        assert_as_put(self.board, self.cut.graph, self.cost, self.state)
+        assert_as_put(self.links, self.partition.neighbours, self.cost, self.state)
         F = self.metrics(self.state.place)
         sums = self.state.sums
         assert sums[COST] == pytest.approx(self.plain_cost(self.state.place), rel=1e-9, abs=1e-9)
         if self.cost.looks_at_links:
             assert max(sums[MESH_S], self.cost.max_terms.local_link_s) == pytest.approx(F["t_link_s"], rel=1e-9)
-            most = self.cut.graph.sent.sum() * 1e-12
+            most = self.partition.neighbours.sent.sum() * 1e-12
             assert sums[PEAK] == pytest.approx(F["peak_link_messages"], rel=1e-9, abs=most)
             loads = link_loads(self.partitioner, self.system, self.mapping(self.state.place)).between
-            assert self.state.load[self.board.slot] == pytest.approx(loads, rel=1e-9, abs=most)
+            assert self.state.load[self.links.slot] == pytest.approx(loads, rel=1e-9, abs=most)
 
     def assert_best(self, best, start):
         assert best <= start + 1e-12 * abs(start)
         assert best == pytest.approx(self.plain_cost(self.best_place), rel=1e-9, abs=1e-9)
 
 
-def assert_as_put(board, graph, cost, state):
+def assert_as_put(links, neighbours, cost, state):
     """Compare a state with one that is put down afresh, link by link where the cost looks at links."""
-    fresh = tables.make_state(board, state.place.size)
-    tables.put(board, graph, cost, fresh, state.place)
+    fresh = tables.make_state(links, state.place.size)
+    tables.put(links, neighbours, cost, fresh, state.place)
     assert sorted(set(state.place.tolist())) == sorted(state.place.tolist())
     assert np.array_equal(state.slice_at, fresh.slice_at)
     assert np.array_equal(state.chip_slices, fresh.chip_slices)
     assert not state.difference.any()
-    messages = graph.sent.sum()
-    most_s = messages * board.seconds.max()
+    messages = neighbours.sent.sum()
+    most_s = messages * links.seconds.max()
     pair = cost.pair_x.max() + cost.pair_y.max() + cost.per_crossing
     bound = np.array([messages * pair + abs(fresh.sums[COST]), messages * pair, most_s, messages])
     for i in range(tables.SUMS):
         assert state.sums[i] == pytest.approx(fresh.sums[i], rel=1e-9, abs=1e-12 * bound[i]), i
     for name, most in (("load", messages), ("block_load", messages), ("block_time", most_s)):
         assert getattr(state, name) == pytest.approx(getattr(fresh, name), rel=1e-9, abs=1e-12 * most), name
-    for name, axis in (("x", board.x), ("y", board.y)):
-        assert np.array_equal(getattr(state, name), axis[board.router[state.place]])
+    for name, axis in (("x", links.x), ("y", links.y)):
+        assert np.array_equal(getattr(state, name), axis[links.router[state.place]])
 
 
 @pytest.fixture(scope="module")
@@ -229,8 +231,8 @@ def test_states_on_a_mesh_of_many_blocks_of_links():
 def test_energies_of_a_mesh_are_the_same_both_ways_so_walks_take_the_quick_path():
     network = nm.sparse_mlp([10, 10], 0.5, seed=1)
     for system in (nm.load_system("loihi2"), nm.load_system("kapoho_point")):
-        bench = AnnealingCache(partitioner_for(network, system), system, ("latency_s", "energy_j"))
-        assert bench.cost(bench.partition_tables(np.array([2, 2])), Scalarisation((1.0, 1.0))).symmetric
+        cache = AnnealingCache(partitioner_for(network, system), system, ("latency_s", "energy_j"))
+        assert cache.cost(cache.partition_tables(np.array([2, 2])), Scalarisation((1.0, 1.0))).symmetric
 
 
 # ---------------------------------------------------------------------------------------------------- by hand
@@ -262,26 +264,26 @@ def test_three_slices_on_a_line_by_hand():
     w = by_hand(3, RING, [0, 1, 2])
     # Links 0 -> 1, 1 -> 2, 1 -> 0, 2 -> 1. Twelve messages over links; 6 J; the busiest takes 10 s:
     # 10 + 10 * 12 + 100 * 5 + 1000 * 6.
-    assert w.state.load[w.board.slot].tolist() == [3.0, 5.0, 2.0, 2.0]
+    assert w.state.load[w.links.slot].tolist() == [3.0, 5.0, 2.0, 2.0]
     assert w.state.sums[[COST, LINEAR]].tolist() == [6630.0, 6120.0]
     assert w.state.sums[[MESH_S, PEAK]].tolist() == [10.0, 5.0]
     # Slice 0 to place 1, so slice 1 to place 0: messages 1 -> 0, 0 -> 1 -> 2 and 2 -> 1.
     w.walk(np.random.default_rng(0), 1, 1.0, given=np.array([[0, 1]]))
     assert w.state.place.tolist() == [1, 0, 2]
     assert w.state.slice_at.tolist() == [1, 0, 2]
-    assert w.state.load[w.board.slot].tolist() == [5.0, 5.0, 3.0, 2.0]
+    assert w.state.load[w.links.slot].tolist() == [5.0, 5.0, 3.0, 2.0]
     assert w.state.sums[[COST, LINEAR]].tolist() == [8160.0, 7650.0]
     assert w.state.sums[[MESH_S, PEAK]].tolist() == [10.0, 5.0]
 
 
 def test_a_move_to_a_free_place_by_hand():
     w = by_hand(2, [(0, 1, 3.0), (1, 0, 1.0)], [0, 1])
-    assert w.state.load[w.board.slot].tolist() == [3.0, 0.0, 1.0, 0.0]
+    assert w.state.load[w.links.slot].tolist() == [3.0, 0.0, 1.0, 0.0]
     assert w.state.sums[COST] == 6.0 + 40.0 + 300.0 + 2000.0
     w.walk(np.random.default_rng(0), 1, 1.0, given=np.array([[1, 2]]))
     assert w.state.place.tolist() == [0, 2]
     assert w.state.slice_at.tolist() == [0, -1, 1]
-    assert w.state.load[w.board.slot].tolist() == [3.0, 3.0, 1.0, 1.0]
+    assert w.state.load[w.links.slot].tolist() == [3.0, 3.0, 1.0, 1.0]
     assert w.state.sums[COST] == 6.0 + 80.0 + 300.0 + 4000.0
 
 
@@ -308,19 +310,19 @@ def test_chips_in_use_are_counted_as_slices_come_and_go():
 def test_tables_of_a_board_by_hand():
     # Three routers of two cores in a row, one core missing on each of the first two; the last router has none.
     system = nm.mesh_system(4, 1, 2, masked_cores=[0, 3, 6, 7], **BY_HAND)
-    board = tables.make_link_tables(system, np.ones((1, 4), dtype=bool), np.zeros(1, dtype=bool))
+    links = link_tables.make_link_tables(system, np.ones((1, 4), dtype=bool), np.zeros(1, dtype=bool))
     assert system.usable_cores.tolist() == [1, 2, 4, 5]
-    assert board.router.tolist() == [0, 1, 2, 2]
-    assert board.first_place.tolist() == [0, 1, 2, 4, 4]
-    assert board.places.tolist() == [0, 1, 2, 3]
-    assert board.near.tolist() == [[0, 1, 2], [1, 0, 2], [2, 1, 0], [2, 1, 0]]
-    assert board.hops_x[0].tolist() == [0.0, 1.0, 2.0, 3.0]
-    assert board.joules_x[3] == pytest.approx([1.5, 1.0, 0.5, 0.0])
-    assert board.hops_y.tolist() == board.joules_y.tolist() == [[0.0]]
+    assert links.router.tolist() == [0, 1, 2, 2]
+    assert links.first_place.tolist() == [0, 1, 2, 4, 4]
+    assert links.places.tolist() == [0, 1, 2, 3]
+    assert links.near.tolist() == [[0, 1, 2], [1, 0, 2], [2, 1, 0], [2, 1, 0]]
+    assert links.hops_x[0].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert links.joules_x[3] == pytest.approx([1.5, 1.0, 0.5, 0.0])
+    assert links.hops_y.tolist() == links.joules_y.tolist() == [[0.0]]
     # Blocks: the row eastwards and westwards, then eight columns without a link. Each has an end.
-    assert board.block_start.tolist() == [0, 4, 8, *range(9, 17)]
-    assert board.slot.tolist() == [0, 1, 2, 4, 5, 6]
-    assert board.seconds[:8].tolist() == [2.0, 2.0, 2.0, 0.0, 2.0, 2.0, 2.0, 0.0]
+    assert links.block_start.tolist() == [0, 4, 8, *range(9, 17)]
+    assert links.slot.tolist() == [0, 1, 2, 4, 5, 6]
+    assert links.seconds[:8].tolist() == [2.0, 2.0, 2.0, 0.0, 2.0, 2.0, 2.0, 0.0]
 
 
 @examples(60)
@@ -328,27 +330,29 @@ def test_tables_of_a_board_by_hand():
 def test_tables_of_both_axes_and_pieces_of_routes_are_those_of_the_system(random_system, random_graph_system, seed):
     rng = np.random.default_rng(seed)
     system = (random_system if rng.random() < 0.5 else random_graph_system)(rng)
-    board = tables.make_link_tables(system, np.ones((1, system.usable_cores.size), dtype=bool), np.zeros(1, dtype=bool))
-    x, y, n = board.x, board.y, system.n_routers
+    links = link_tables.make_link_tables(
+        system, np.ones((1, system.usable_cores.size), dtype=bool), np.zeros(1, dtype=bool)
+    )
+    x, y, n = links.x, links.y, system.n_routers
     links = [np.concatenate([np.arange(0), *(np.arange(f, t) for f, t in route)]) for route in routes_of(system)]
     joules = system.per_link("e_link_j")
     expected = np.array([joules[route].sum() for route in links]).reshape(n, n)
-    assert board.joules_x[x][:, x] + board.joules_y[y][:, y] == pytest.approx(expected, rel=1e-9, abs=1e-25)
-    assert np.array_equal(board.hops_x[x][:, x] + board.hops_y[y][:, y], system.hops)
-    columns, rows = len(board.hops_x), len(board.hops_y)
+    assert links.joules_x[x][:, x] + links.joules_y[y][:, y] == pytest.approx(expected, rel=1e-9, abs=1e-25)
+    assert np.array_equal(links.hops_x[x][:, x] + links.hops_y[y][:, y], system.hops)
+    columns, rows = len(links.hops_x), len(links.hops_y)
     for (a, b), route in zip(itertools.product(range(n), range(n)), links, strict=True):
-        if board.is_mesh:
+        if links.is_mesh:
             pieces = [
-                tables.along_x(x[a], x[b], y[a], columns, rows),
-                tables.along_y(y[a], y[b], x[b], columns, rows),
+                link_tables.along_x(x[a], x[b], y[a], columns, rows),
+                link_tables.along_y(y[a], y[b], x[b], columns, rows),
             ]
         else:
-            own = range(board.piece_start[a * n + b], board.piece_start[a * n + b + 1])
-            pieces = [(board.piece_block[j], board.piece_first[j], board.piece_stop[j]) for j in own]
+            own = range(links.piece_start[a * n + b], links.piece_start[a * n + b + 1])
+            pieces = [(links.piece_block[j], links.piece_first[j], links.piece_stop[j]) for j in own]
         slots = [slot for _, first, stop in pieces for slot in range(first, stop)]
-        assert slots == board.slot[route].tolist()
+        assert slots == links.slot[route].tolist()
         for block, first, stop in pieces:
-            assert board.block_start[block] <= first <= stop < board.block_start[block + 1]
+            assert links.block_start[block] <= first <= stop < links.block_start[block + 1]
 
 
 def routes_of(system):
@@ -360,12 +364,12 @@ def routes_of(system):
 
 def test_neighbours_by_hand():
     source, target = (np.array(x, dtype=np.int32) for x in ([0, 1, 1, 0, 2], [1, 0, 1, 1, 0]))
-    graph = tables.make_neighbours(source, target, np.array([1.0, 2.0, 4.0, 8.0, 16.0]), np.arange(3))
-    assert graph.start.tolist() == [0, 2, 3, 4]
-    assert graph.neighbour.tolist() == [1, 2, 0, 0]
-    assert graph.sent.tolist() == [9.0, 0.0, 2.0, 16.0]  # both messages from 0 to 1 together, none to itself
-    assert graph.received.tolist() == [2.0, 16.0, 9.0, 0.0]
-    assert graph.both.tolist() == [11.0, 16.0, 11.0, 16.0]
+    neighbours = tables.make_neighbours(source, target, np.array([1.0, 2.0, 4.0, 8.0, 16.0]), np.arange(3))
+    assert neighbours.start.tolist() == [0, 2, 3, 4]
+    assert neighbours.neighbour.tolist() == [1, 2, 0, 0]
+    assert neighbours.sent.tolist() == [9.0, 0.0, 2.0, 16.0]  # both messages from 0 to 1 together, none to itself
+    assert neighbours.received.tolist() == [2.0, 16.0, 9.0, 0.0]
+    assert neighbours.both.tolist() == [11.0, 16.0, 11.0, 16.0]
 
 
 # ---------------------------------------------------------------------------------------------------- cutting anew
@@ -386,22 +390,24 @@ def test_a_recut_state_is_that_of_a_fresh_start_and_the_old_one_stays(
     warm = w.temperature(rng)
     for _ in range(8):
         w.walk(rng, int(rng.integers(1, 60)), float(rng.choice([HOT, warm, COLD])))
-        k, place, rows = another_cut(w, rng)
-        cut = w.bench.partition_tables(k)
-        cost = w.bench.cost(cut, w.scalarisation)
-        new = tables.make_state(w.board, place.size)
+        k, place, rows = another_partition(w, rng)
+        partition = w.cache.partition_tables(k)
+        cost = w.cache.cost(partition, w.scalarisation)
+        new = tables.make_state(w.links, place.size)
         before = [array.copy() for array in w.state]
-        tables.resize_layers(w.board, w.cut.graph, w.cost, w.state, cut.graph, cost, new, place, rows)
+        tables.resize_layers(
+            w.links, w.partition.neighbours, w.cost, w.state, partition.neighbours, cost, new, place, rows
+        )
         for array, kept in zip(w.state, before, strict=True):
             assert np.array_equal(array, kept)
-        w.k, w.cut, w.cost, w.state, w.place, w.best_place = k, cut, cost, new, place, np.empty_like(place)
+        w.k, w.partition, w.cost, w.state, w.place, w.best_place = k, partition, cost, new, place, np.empty_like(place)
         assert np.array_equal(new.place, place)
         w.assert_right()
 
 
-def another_cut(w, rng):
+def another_partition(w, rng):
     """Cut some layers anew, or move them, to cores that the others leave free; return also which."""
-    fits, minimum, n_places = w.partitioner.fits, w.partitioner.minimum, w.board.router.size
+    fits, minimum, n_places = w.partitioner.fits, w.partitioner.minimum, w.links.router.size
     rows = rng.random(w.k.size) < 0.5
     k = np.where(rows, minimum, w.k)
     for layer in rng.permutation(np.flatnonzero(rows)):
@@ -478,7 +484,7 @@ def test_a_walk_in_pieces_is_the_same_walk_and_keeps_the_cheapest_placement(smal
     first = small.state.place.copy()
     _, _, best = small.walk(np.random.default_rng(3), 400, 5.0)
     last, best_place = small.state.place.copy(), small.best_place.copy()
-    tables.put(small.board, small.cut.graph, small.cost, small.state, first)
+    tables.put(small.links, small.partition.neighbours, small.cost, small.state, first)
     rng = np.random.default_rng(3)
     met = [(small.state.sums[COST], first.tolist())]
     for _ in range(400):
@@ -551,15 +557,15 @@ def test_the_same_generator_state_makes_the_same_walk():
 @given(seeds)
 def test_given_moves_are_made_exactly_unless_they_are_not_allowed(random_system, seed):
     w, rng = restricted(random_system, seed)
-    n, n_places = w.place.size, w.board.router.size
+    n, n_places = w.place.size, w.links.router.size
     given_moves = np.stack([rng.integers(n, size=60), rng.integers(n_places, size=60)], axis=1)
     place = w.place.copy()
-    chip = w.board.chip[w.board.router]
+    chip = w.links.chip[w.links.router]
     for s, b in given_moves:
         others = np.flatnonzero(place == b)
         ends = [(s, b), *((o, place[s]) for o in others)]
-        legal = all(w.board.allowed[w.cut.graph.row[i], to] for i, to in ends)
-        legal &= not any(w.board.stays[w.cut.graph.row[i]] and chip[place[i]] != chip[to] for i, to in ends)
+        legal = all(w.links.allowed[w.partition.neighbours.row[i], to] for i, to in ends)
+        legal &= not any(w.links.stays[w.partition.neighbours.row[i]] and chip[place[i]] != chip[to] for i, to in ends)
         if legal:
             place[others], place[s] = place[s], b
     made, _, best = w.walk(rng, 60, COLD, given=given_moves)
@@ -573,12 +579,12 @@ def test_given_moves_are_made_exactly_unless_they_are_not_allowed(random_system,
 @given(seeds)
 def test_walks_keep_slices_where_they_are_allowed_and_on_the_chips_where_they_stay(random_system, seed):
     w, rng = restricted(random_system, seed)
-    chip = w.board.chip[w.board.router]
-    stays = w.board.stays[w.cut.graph.row]
+    chip = w.links.chip[w.links.router]
+    stays = w.links.stays[w.partition.neighbours.row]
     home = chip[w.place][stays]
     for temperature in (HOT, w.temperature(rng), COLD):
         w.walk(rng, 500, temperature)
-        assert w.board.allowed[w.cut.graph.row, w.state.place].all()
+        assert w.links.allowed[w.partition.neighbours.row, w.state.place].all()
         assert (chip[w.state.place][stays] == home).all()
         w.assert_right()
 
@@ -593,7 +599,7 @@ def restricted(random_system, seed):
     w = Walker(graph, system, mapping, ("latency_s", "energy_j"), rng=rng)
     allowed = rng.random((n, system.usable_cores.size)) < 0.7
     allowed[np.arange(n), w.place] = True
-    w.board = tables.make_link_tables(system, allowed, rng.random(n) < 0.3)
+    w.links = link_tables.make_link_tables(system, allowed, rng.random(n) < 0.3)
     return w, rng
 
 
@@ -646,7 +652,7 @@ def test_a_run_that_meets_a_place_it_may_not_take_goes_back():
         w = Walker(graph, nm.mesh_system(4, 2), nm.Mapping((1,) * n, range(n)), ("latency_s",), Scalarisation((1e6,)))
         allowed = np.ones((n, n), dtype=bool)
         allowed[4] = np.arange(n) == 4  # slice 4 stays where it is
-        w.board = tables.make_link_tables(w.system, allowed, np.zeros(n, dtype=bool))
+        w.links = link_tables.make_link_tables(w.system, allowed, np.zeros(n, dtype=bool))
         w.walk(np.random.default_rng(seed), 1, HOT)
         assert w.state.place[4] == 4
         w.assert_right()

@@ -15,7 +15,7 @@ from pymoo.core.population import Population
 from pymoo.optimize import minimize
 
 import neuromap_moo as nm
-from neuromap_moo.annealing.tables import NEAR
+from neuromap_moo.annealing.link_tables import NEAR
 from neuromap_moo.evolution.budget import Budget
 from neuromap_moo.evolution.driver import search_mappings
 from neuromap_moo.evolution.generation import variation_of
@@ -443,11 +443,11 @@ def routed_over(problem, place, link):
 
 
 def pair_drawn(problem, k, place, draws):
-    bench = problem.space.cache
-    cut = bench.partition_tables(k)
-    state = bench.borrow_state(place.size)
-    drawn = busiest_pair(bench.board, cut.graph, bench.unpriced(cut), state, place, np.array(draws))
-    bench.give_back(state)
+    cache = problem.space.cache
+    partition = cache.partition_tables(k)
+    state = cache.borrow_state(place.size)
+    drawn = busiest_pair(cache.links, partition.neighbours, cache.unpriced(partition), state, place, np.array(draws))
+    cache.give_back(state)
     return drawn
 
 
@@ -484,7 +484,7 @@ def test_pairs_are_drawn_from_the_busiest_link_by_their_messages(random_graph_sy
         return
     seconds = loads / system.per_link("bandwidth_bit_per_s")
     over = routed_over(p, place, int(np.argmax(seconds)))
-    board = p.space.cache.board
+    links = p.space.cache.links
     drawn = dict.fromkeys(over, 0)
     for share in (np.arange(200) + 0.5) / 200:
         first, _ = pair_drawn(p, k, place, [share, 0.0, 0.0, 0.0])
@@ -497,7 +497,7 @@ def test_pairs_are_drawn_from_the_busiest_link_by_their_messages(random_graph_sy
         draws = rng.random(4)
         moved, b = pair_drawn(p, k, place, draws)
         near = [{a, c} - {moved} for a, c in over if moved in (a, c)]
-        assert any(board.router[b] in board.near[board.router[place[min(other)]]] for other in near)
+        assert any(links.router[b] in links.near[links.router[place[min(other)]]] for other in near)
 
 
 def test_relieve_brings_one_slice_near_another_it_talks_to_by_one_exchange():
@@ -506,8 +506,8 @@ def test_relieve_brings_one_slice_near_another_it_talks_to_by_one_exchange():
     nx.set_edge_attributes(graph, {edge: float(rng.lognormal()) for edge in graph.edges}, "messages")
     system = nm.mesh_system(6, 5)
     p = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), system)
-    board, k = p.space.cache.board, np.ones(9, dtype=int)
-    assert board.near.shape[1] == NEAR
+    links, k = p.space.cache.links, np.ones(9, dtype=int)
+    assert links.near.shape[1] == NEAR
     brought = 0
     for _ in range(200):
         place = rng.permutation(30)[:9]
@@ -520,7 +520,7 @@ def test_relieve_brings_one_slice_near_another_it_talks_to_by_one_exchange():
         if len(moved) == 2:
             assert new[moved].tolist() == place[moved[::-1]].tolist()
         talks = [set(graph.successors(s)) | set(graph.predecessors(s)) for s in range(9)]
-        brought += any(board.router[new[s]] in board.near[board.router[new[t]]] for s in moved for t in talks[s])
+        brought += any(links.router[new[s]] in links.near[links.router[new[t]]] for s in moved for t in talks[s])
     assert brought > 150
 
 

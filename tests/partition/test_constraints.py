@@ -143,7 +143,7 @@ def test_check_says_which_constraint_is_broken(constraints, message):
 def test_no_other_slice_takes_a_fixed_core():
     problem = nm.MappingProblem(network(), system(), constraints={"layers": {"output": {"fixed": {1: 40}}}})
     place_40 = int(np.searchsorted(problem.encoding.cores, 40))
-    assert problem.rules.tables.allowed[:, place_40].tolist() == [False] * 4 + [True]
+    assert problem.legality.tables.allowed[:, place_40].tolist() == [False] * 4 + [True]
     assert problem.encoding.minimum[3] == 2
     k = problem.encoding.minimum
     cores = [40, *range(5), *range(6, 12)][: k.sum()]
@@ -252,9 +252,9 @@ def test_the_nearest_free_core_is_taken():
     graph.add_edge("a", "b", messages=1.0)
     constraints = {"layers": {"a": {"cores": [0, 3]}}}
     problem = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), nm.mesh_system(4, 1), constraints=constraints)
-    k, place = problem.rules.settled(np.array([1, 1]), np.array([2, 1]))
+    k, place = problem.legality.settled(np.array([1, 1]), np.array([2, 1]))
     assert (k.tolist(), place.tolist()) == ([1, 1], [3, 1])
-    k, place = problem.rules.settled(np.array([1, 1]), np.array([2, 3]))
+    k, place = problem.legality.settled(np.array([1, 1]), np.array([2, 3]))
     assert place.tolist() == [0, 3]
 
 
@@ -528,8 +528,8 @@ def test_groups_gather_on_the_chip_with_most_of_their_slices():
     problem = nm.MappingProblem(network(), system(), constraints=constraints)
     k = np.array([1, 5, 4, 2])
     place = np.array([0, 30, 31, 1, 2, 32, 3, 4, 6, 7, 8, 9])
-    _, settled = problem.rules.settled(k, place)
-    chip = problem.rules.tables.chip[settled]
+    _, settled = problem.legality.settled(k, place)
+    chip = problem.legality.tables.chip[settled]
     assert chip[1:6].tolist() == [1] * 5
     assert settled[[0, 1, 2, *range(5, 12)]].tolist() == [0, 30, 31, 32, 3, 4, 6, 7, 8, 9]
 

@@ -66,8 +66,8 @@ def weighted(problem, scalarisation, k, place):
     return float(values(problem, problem.encoding.join(k, place))[0] @ scalarisation.weights)
 
 
-def scaled_aim(problem, X):
-    """Return an scalarisation under which every objective counts as much as it is at a genotype."""
+def scaled(problem, X):
+    """Return a scalarisation under which every objective counts as much as it is at a genotype."""
     return Scalarisation(tuple(1 / abs(f) if f else 1.0 for f in values(problem, X)[0]))
 
 
@@ -91,7 +91,7 @@ def test_a_run_in_pieces_stays_legal_and_knows_what_its_best_costs(network, syst
     objectives = tuple(rng.permutation(NUMERIC)[: rng.integers(1, 4)].tolist())
     problem = gapped if rng.random() < 0.3 else nm.MappingProblem(network, system, objectives)
     start = problem.encoding.random(1, rng)[0]
-    run = start_run(problem.space, scaled_aim(problem, start), start, 6000, float(rng.choice([0.01, 0.3, 10.0])), rng)
+    run = start_run(problem.space, scaled(problem, start), start, 6000, float(rng.choice([0.01, 0.3, 10.0])), rng)
     cost = run.best_cost
     assert cost == pytest.approx(float(values(problem, start)[0] @ run.scalarisation.weights), rel=1e-9)
     while not run.ended:
@@ -114,7 +114,7 @@ def test_the_same_generator_state_makes_the_same_run(problem):
     def run(seed, pieces):
         rng = np.random.default_rng(seed)
         start = problem.encoding.random(1, rng)[0]
-        made = start_run(problem.space, scaled_aim(problem, start), start, 8000, 0.3, rng)
+        made = start_run(problem.space, scaled(problem, start), start, 8000, 0.3, rng)
         for n in pieces:
             advance(problem.space, made, n, rng)
         return [*contents(made), rng.random()]
@@ -127,7 +127,7 @@ def test_the_same_generator_state_makes_the_same_run(problem):
 def test_a_run_goes_on_from_a_pickle_as_if_never_broken_off(network, system, problem):
     rng = np.random.default_rng(3)
     start = problem.encoding.random(1, rng)[0]
-    run = start_run(problem.space, scaled_aim(problem, start), start, 9000, 0.3, rng)
+    run = start_run(problem.space, scaled(problem, start), start, 9000, 0.3, rng)
     advance(problem.space, run, 4000, rng)
     again, again_rng = pickle.loads(pickle.dumps((run, rng)))
     advance(problem.space, run, 5000, rng)
@@ -173,7 +173,7 @@ def test_proposals_are_legal_and_leave_other_layers_alone(problem, gapped, seed)
     for p in (problem, gapped):
         rng = np.random.default_rng(seed)
         e, hops = p.encoding, p.system.hops
-        router = p.space.cache.board.router
+        router = p.space.cache.links.router
         k, place = e.split(e.random(1, rng)[0])
         for _ in range(60):
             old_k, old_place = k, place
@@ -241,54 +241,54 @@ def test_the_slowest_layer_gets_cores_every_other_time_and_some_by_chance(proble
     assert taken.count(slow) / len(taken) == pytest.approx(0.5 + 0.5 / 3, abs=0.09)
 
 
-# ---------------------------------------------------------------------------------------------------- the workbench
+# ---------------------------------------------------------------------------------------------------- the cache
 
 
 def test_partitions_lately_used_are_kept(problem, monkeypatch):
     monkeypatch.setattr(space, "KEPT_PARTITIONS", 3)
-    bench = AnnealingCache(problem.partitioner, problem.system, problem.objectives)
+    cache = AnnealingCache(problem.partitioner, problem.system, problem.objectives)
     k = [np.array([1, 2, n]) for n in (2, 3, 4, 5)]
-    first, second, third = (bench.partition_tables(x) for x in k[:3])
-    assert bench.partition_tables(k[0].astype(np.int32)) is first  # whatever integers it comes in
-    bench.partition_tables(k[3])  # the second has not been used for longest
-    assert bench.partition_tables(k[0]) is first
-    assert bench.partition_tables(k[2]) is third
-    again = bench.partition_tables(k[1])
+    first, second, third = (cache.partition_tables(x) for x in k[:3])
+    assert cache.partition_tables(k[0].astype(np.int32)) is first  # whatever integers it comes in
+    cache.partition_tables(k[3])  # the second has not been used for longest
+    assert cache.partition_tables(k[0]) is first
+    assert cache.partition_tables(k[2]) is third
+    again = cache.partition_tables(k[1])
     assert again is not second
-    assert np.array_equal(again.graph.sent, second.graph.sent)
+    assert np.array_equal(again.neighbours.sent, second.neighbours.sent)
     assert again.load == second.load
 
 
 def test_a_kept_partition_does_not_change_with_the_array_it_was_asked_by(problem):
-    bench = AnnealingCache(problem.partitioner, problem.system, problem.objectives)
+    cache = AnnealingCache(problem.partitioner, problem.system, problem.objectives)
     k = np.array([1, 2, 2])
-    cut = bench.partition_tables(k)
+    partition = cache.partition_tables(k)
     k[0] = 3
-    assert cut.cores_per_layer.tolist() == [1, 2, 2]
-    assert bench.partition_tables(k) is not cut
+    assert partition.cores_per_layer.tolist() == [1, 2, 2]
+    assert cache.partition_tables(k) is not partition
 
 
 def test_borrowed_states_are_nobody_elses_until_given_back(problem):
-    bench = AnnealingCache(problem.partitioner, problem.system, problem.objectives)
-    first, second, other = bench.borrow_state(5), bench.borrow_state(5), bench.borrow_state(6)
+    cache = AnnealingCache(problem.partitioner, problem.system, problem.objectives)
+    first, second, other = cache.borrow_state(5), cache.borrow_state(5), cache.borrow_state(6)
     assert first is not second
     assert (first.place.size, other.place.size) == (5, 6)
-    bench.give_back(first)
-    assert bench.borrow_state(6) is not first
-    assert bench.borrow_state(5) is first
+    cache.give_back(first)
+    assert cache.borrow_state(6) is not first
+    assert cache.borrow_state(5) is first
 
 
 def test_a_state_given_back_brings_nothing_along(problem):
     rng = np.random.default_rng(4)
-    bench = problem.space.cache
-    cut = bench.partition_tables(np.array([2, 3, 3]))
-    cost = bench.cost(cut, Scalarisation((1.0, 1.0)))
-    used, fresh = tables.make_state(bench.board, 8), tables.make_state(bench.board, 8)
+    cache = problem.space.cache
+    partition = cache.partition_tables(np.array([2, 3, 3]))
+    cost = cache.cost(partition, Scalarisation((1.0, 1.0)))
+    used, fresh = tables.make_state(cache.links, 8), tables.make_state(cache.links, 8)
     for _ in range(3):
-        tables.put(bench.board, cut.graph, cost, used, rng.permutation(11)[:8])
+        tables.put(cache.links, partition.neighbours, cost, used, rng.permutation(11)[:8])
     place = rng.permutation(11)[:8]
     for state in (used, fresh):
-        tables.put(bench.board, cut.graph, cost, state, place)
+        tables.put(cache.links, partition.neighbours, cost, state, place)
     for a, b in zip(used[:-1], fresh[:-1], strict=True):  # the last holds what was looked at, for nobody to read
         assert np.array_equal(a, b)
 
@@ -300,10 +300,10 @@ def test_the_slowest_layer_is_that_of_the_fullest_core(problem):
 
 
 def test_an_unpriced_cost_is_nothing_but_keeps_up_the_loads(problem):
-    bench = problem.space.cache
-    cut = bench.partition_tables(np.array([1, 2, 2]))
-    cost, state = bench.unpriced(cut), bench.borrow_state(5)
-    tables.put(bench.board, cut.graph, cost, state, np.arange(5))
+    cache = problem.space.cache
+    partition = cache.partition_tables(np.array([1, 2, 2]))
+    cost, state = cache.unpriced(partition), cache.borrow_state(5)
+    tables.put(cache.links, partition.neighbours, cost, state, np.arange(5))
     assert state.sums[tables.COST] == state.sums[tables.LINEAR] == 0.0
     assert state.sums[tables.PEAK] == state.load.max() > 0.0
 
