@@ -334,13 +334,13 @@ def test_tables_of_both_axes_and_pieces_of_routes_are_those_of_the_system(random
         system, np.ones((1, system.usable_cores.size), dtype=bool), np.zeros(1, dtype=bool)
     )
     x, y, n = links.x, links.y, system.n_routers
-    links = [np.concatenate([np.arange(0), *(np.arange(f, t) for f, t in route)]) for route in routes_of(system)]
+    ways = [np.concatenate([np.arange(0), *(np.arange(f, t) for f, t in route)]) for route in routes_of(system)]
     joules = system.per_link("e_link_j")
-    expected = np.array([joules[route].sum() for route in links]).reshape(n, n)
+    expected = np.array([joules[route].sum() for route in ways]).reshape(n, n)
     assert links.joules_x[x][:, x] + links.joules_y[y][:, y] == pytest.approx(expected, rel=1e-9, abs=1e-25)
     assert np.array_equal(links.hops_x[x][:, x] + links.hops_y[y][:, y], system.hops)
     columns, rows = len(links.hops_x), len(links.hops_y)
-    for (a, b), route in zip(itertools.product(range(n), range(n)), links, strict=True):
+    for (a, b), route in zip(itertools.product(range(n), range(n)), ways, strict=True):
         if links.is_mesh:
             pieces = [
                 link_tables.along_x(x[a], x[b], y[a], columns, rows),

@@ -144,10 +144,10 @@ def test_operators_keep_genotypes_feasible_and_their_input_untouched(problem, ga
         before = X.copy()
         parents = X.reshape(2, 6, -1)
         for cross in CROSSES:
-            children = cross(p, parents, rng)
+            children = cross(p.space, parents, rng)
             assert children.shape == parents.shape
             assert_feasible(p, children.reshape(12, -1))
-        assert_feasible(p, mutate(p, X, rng.integers(len(MOVES), size=12), rng))
+        assert_feasible(p, mutate(p.space, X, rng.integers(len(MOVES), size=12), rng))
         assert (before == X).all()
 
 
@@ -209,7 +209,7 @@ def test_mutation_leaves_a_fixed_partition_alone():
     variation = nm.operators(p)["mutation"].variation
     shares = dict(zip(DRAWN["mutation"], variation.shares("mutation", p), strict=True))
     assert {move for move, share in shares.items() if share > 0} == set(PLACEMENT_MOVES)
-    mutated = mutate(p, X, rng.choice(len(MOVES), size=200, p=list(shares.values())), rng)
+    mutated = mutate(p.space, X, rng.choice(len(MOVES), size=200, p=list(shares.values())), rng)
     assert (mutated[:, :5] == 0).all()
     assert (mutated != X).any(axis=1).mean() > 0.8
 
@@ -234,7 +234,7 @@ def test_rebalance_leaves_the_cores_of_other_layers_alone(problem, gapped, seed)
     for p in (problem, gapped):
         rng = np.random.default_rng(seed)
         X = p.encoding.random(6, rng)
-        mutated = mutate(p, X, np.full(6, MOVES.index("rebalance")), rng)
+        mutated = mutate(p.space, X, np.full(6, MOVES.index("rebalance")), rng)
         assert_feasible(p, mutated)
         for old, new in zip(X, mutated, strict=True):
             before, after = split(p, old), split(p, new)
@@ -480,7 +480,7 @@ def test_pairs_are_drawn_from_the_busiest_link_by_their_messages(random_graph_sy
     loads = link_loads(p.partitioner, system, mapping).between
     if not loads.any():
         assert pair_drawn(p, k, place, rng.random(4)) == (-1, -1)
-        assert relieve(p, k, place, rng).tolist() == place.tolist()
+        assert relieve(p.space, k, place, rng).tolist() == place.tolist()
         return
     seconds = loads / system.per_link("bandwidth_bit_per_s")
     over = routed_over(p, place, int(np.argmax(seconds)))
@@ -512,7 +512,7 @@ def test_relieve_brings_one_slice_near_another_it_talks_to_by_one_exchange():
     for _ in range(200):
         place = rng.permutation(30)[:9]
         kept = place.copy()
-        new = relieve(p, k, place, rng)
+        new = relieve(p.space, k, place, rng)
         assert (place == kept).all()
         assert len(set(new.tolist())) == 9
         moved = np.flatnonzero(new != place)
