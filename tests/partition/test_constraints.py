@@ -20,6 +20,7 @@ from neuromap_moo.evolution.budget import Budget
 from neuromap_moo.evolution.driver import search_mappings
 from neuromap_moo.evolution.generation import non_dominated_rows
 from neuromap_moo.evolution.moves import MOVES, cross_blocks, cross_layers, mutate
+from neuromap_moo.mapping.mapping import stack
 
 #: On two chips of 3x4 routers in a row, two cores each; core 5 is masked out. Chip 0 has cores 0 to 23.
 CASES = {
@@ -281,7 +282,7 @@ def test_the_front_is_that_of_all_legal_placements(constraints):
     problem = nm.MappingProblem(graph, tiny, ("message_hops", "peak_link_messages"), constraints=constraints)
     legal = brute_force(problem)
     assert 0 < len(legal) < 720
-    F = problem.evaluator.evaluate(nm.mapping.stack(legal))
+    F = problem.evaluator.evaluate(stack(legal))
     F = np.stack([F[name] for name in problem.objectives], axis=1)
     expected = np.unique(F[non_dominated_rows(F)], axis=0)
     run = nm.search(problem, evaluations=600, options={"population": 20, "local_share": 0.5})
