@@ -99,7 +99,7 @@ def search_mappings(
         state.seconds = time.perf_counter() - started
         _record(problem, state)
         if is_whole:
-            state.ended = budget.reached(state.evaluations, state.seconds)
+            state.ended = budget.reached(state.evaluations, state.seconds) or state.ended  # perhaps it is exhausted
         if on_generation is not None:
             on_generation(state)
         is_stopped = not state.ended and should_stop is not None and should_stop()
