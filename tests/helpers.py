@@ -23,7 +23,7 @@ from neuromap_moo.results import plotting
 
 ROOT = Path(__file__).resolve().parents[1]
 
-needs_lava = pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="lava-nc is not installed")
+needs_lava = pytest.mark.skipif(importlib.util.find_spec("lava.magma") is None, reason="lava-nc is not installed")
 
 
 def examples(n):

@@ -22,11 +22,12 @@ from omegaconf import OmegaConf
 
 import neuromap_moo as nm
 from neuromap_moo.app import tasks
-from neuromap_moo.app.settings import NETWORKS, Settings, build_system
+from neuromap_moo.app.settings import Settings, build_system
 from neuromap_moo.evolution.algorithms import ALGORITHMS
 from neuromap_moo.files import config_folder
 from neuromap_moo.lava.placement import read_placement
 from neuromap_moo.problem.evaluators import EVALUATORS
+from neuromap_moo.problem.networks import NETWORKS
 from neuromap_moo.results.front import load_table
 from neuromap_moo.system.composition import presets
 
