@@ -55,6 +55,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     compile_once()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Leave all but the first cases of a test to the thorough run, where it asks for that (`default_cases`)."""
+    seen = {}
+    for item in items:
+        marker = item.get_closest_marker("default_cases")
+        if marker is not None:
+            test = (item.path, item.originalname)
+            seen[test] = seen.get(test, 0) + 1
+            if seen[test] > marker.args[0]:
+                item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def networks_folder():
     """Trained networks beside the checkout, where there are any."""

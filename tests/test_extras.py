@@ -88,6 +88,7 @@ def run_without_extras(folder, *arguments):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_main_job_needs_no_extra(tmp_path):
     done = run_without_extras(tmp_path, "+experiment=mlp_b", "budget.evaluations=200", "output=run")
     assert done.returncode == 0, done.stderr

@@ -64,6 +64,7 @@ def python_blocks(path):
 
 
 @pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.slow
 def test_python_examples_in_the_documents_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = ROOT / page if page == "README.md" else ROOT / "docs" / page

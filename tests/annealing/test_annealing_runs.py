@@ -347,6 +347,7 @@ OBJECTIVES = (
 
 
 @pytest.mark.parametrize("objectives", OBJECTIVES, ids=len)
+@pytest.mark.default_cases(1)
 def test_every_genotype_that_runs_come_to_is_legal_and_as_good_as_it_says(network, system, objectives):
     problem = nm.MappingProblem(network, system, objectives)
     rng = np.random.default_rng(2)
@@ -369,6 +370,7 @@ def test_every_genotype_that_runs_come_to_is_legal_and_as_good_as_it_says(networ
     assert (best <= search.archive[1].min(axis=0) + 1e-9 * np.abs(best)).all()
 
 
+@pytest.mark.slow
 def test_work_is_owed_by_evaluations_and_paid_by_moves(problem):
     rng = np.random.default_rng(3)
     half, most = (searcher(problem, np.random.default_rng(4), share) for share in (0.5, 0.9))
@@ -524,6 +526,7 @@ ODD = {
 
 @pytest.mark.parametrize("objectives", [("latency_s",), ("energy_j", "message_hops"), ("cores_used", "chips_used")])
 @pytest.mark.parametrize("odd", ODD)
+@pytest.mark.default_cases(5)
 def test_odd_problems_take_no_more_moves_than_others(odd, objectives):
     problem = nm.MappingProblem(*ODD[odd](), objectives)
     rng = np.random.default_rng(10)
@@ -555,6 +558,7 @@ def test_an_objective_that_is_zero_all_over_the_archive_does_not_drown_the_other
         assert run.best_cost <= float(F[0] @ run.scalarisation.weights)
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_from_a_checkpoint_as_if_never_broken_off(network, system, problem):
     rng = np.random.default_rng(12)
     search = searcher(problem, rng)
@@ -582,6 +586,7 @@ def random_graph(seed):
 
 @pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 10), marks=pytest.mark.slow)], ids=["two", "eight"])
 @pytest.mark.parametrize("objective", ["energy_j", "message_hops", "peak_link_messages", "t_link_s"])
+@pytest.mark.default_cases(1)
 def test_the_best_of_all_720_placements_of_six_slices_is_found(objective, seeds):
     everything = np.concatenate([np.zeros((720, 6), dtype=int), list(itertools.permutations(range(6)))], axis=1)
     for seed in seeds:

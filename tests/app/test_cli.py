@@ -302,6 +302,7 @@ def test_wrong_settings_are_refused(changes, words, base_config):
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
+@pytest.mark.default_cases(24)
 def test_wrong_input_ends_with_code_2_and_one_helpful_line(arguments, words, here, monkeypatch, capsys):
     bad_files(here)
     given = [] if "network=file" in arguments else SMALL[:2]
@@ -373,6 +374,7 @@ def test_a_network_from_a_file_goes_by_its_name(here, monkeypatch, capsys):
     assert (here / "outputs" / "mine").is_dir()
 
 
+@pytest.mark.slow
 def test_a_graph_is_measured_and_searched_with_its_activity(here, monkeypatch, capsys):
     small_graph(here)
     np.save(here / "s.npy", np.random.default_rng(0).normal(size=(5, 2, 6, 5)))
@@ -394,6 +396,7 @@ def test_a_graph_is_measured_and_searched_with_its_activity(here, monkeypatch, c
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_a_spiking_network_is_simulated_and_searched_with_its_activity(here, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     first, second = (dense(rng.integers(-20, 60, shape), **cuba(vth=40, v_decay=400)) for shape in ((12, 20), (5, 12)))
@@ -407,6 +410,7 @@ def test_a_spiking_network_is_simulated_and_searched_with_its_activity(here, mon
     assert call(monkeypatch, capsys, *network, measured, "budget.evaluations=150", "output=run")[0] == 0
 
 
+@pytest.mark.slow
 def test_neurons_with_common_sources_share_slices_in_the_run_folder(here, monkeypatch, capsys):
     code, _, err = call(
         monkeypatch, capsys, *SMALL, "network.order=shared_sources", "budget.evaluations=200", "output=run"
@@ -427,6 +431,7 @@ def test_neurons_with_common_sources_share_slices_in_the_run_folder(here, monkey
         for name in ("oxford.net", "pilotnet_sdnn.net", "cnn_sinabs.nir", "lif_norse.nir", "mnist_cnn.onnx")
     ],
 )
+@pytest.mark.default_cases(1)
 def test_public_trained_networks_run(name, networks_folder, here, monkeypatch, capsys):
     path = networks_folder / name
     code, out, err = call(monkeypatch, capsys, "network=file", f"network.path={path}", "budget.evaluations=300")
@@ -466,6 +471,7 @@ def test_evaluate_scores_a_run_again(here, monkeypatch, capsys):
     assert "is the run itself" in err
 
 
+@pytest.mark.slow
 def test_a_front_gets_a_second_opinion_from_the_packet_model(here, monkeypatch, capsys):
     assert call(monkeypatch, capsys, *SMALL, "budget.evaluations=300", "output=run")[0] == 0
     code, _, err = call(
@@ -504,6 +510,7 @@ def config_of(folder):
     return json.loads((folder / "provenance.json").read_text())["config"]
 
 
+@pytest.mark.slow
 def test_evaluate_keeps_what_it_does_not_name(here, monkeypatch, capsys):
     mesh = ["system=mesh", "system.topology.width=5", "system.topology.height=3", "system.costs.e_synop_j.value=1e-12"]
     code, _, err = call(monkeypatch, capsys, *SMALL, *mesh, "budget.evaluations=200", "output=run", "network.seed=4")
@@ -525,6 +532,7 @@ def test_evaluate_keeps_what_it_does_not_name(here, monkeypatch, capsys):
     assert config_of(here / "loihi")["system"]["topology"]["width"] == 8
 
 
+@pytest.mark.slow
 def test_numbers_given_on_the_command_line_lose_their_published_source(here, monkeypatch, capsys):
     key = "system.costs.t_synop_s"
     call(monkeypatch, capsys, *SMALL, f"{key}.value=1e-9", "budget.evaluations=100", "output=run")
@@ -535,6 +543,7 @@ def test_numbers_given_on_the_command_line_lose_their_published_source(here, mon
     assert config_of(here / "own")["system"]["costs"]["t_synop_s"]["source"] == "mine"
 
 
+@pytest.mark.slow
 def test_evaluate_refuses_a_folder_with_an_unfinished_run(here, monkeypatch, capsys):
     call(monkeypatch, capsys, *SMALL, "budget.evaluations=200", "output=run")
     (here / "unfinished").mkdir()
@@ -573,6 +582,7 @@ topology:
         (["system=file", "system.path=graph.yaml"], "of 32 cores of two_rings"),
     ],
 )
+@pytest.mark.default_cases(1)
 def test_systems_that_are_no_mesh_run_and_are_scored_again(arguments, cores, here, monkeypatch, capsys):
     (here / "graph.yaml").write_text(GRAPH)
     code, _, err = call(monkeypatch, capsys, *SMALL, *arguments, "budget.evaluations=200", "output=run")
@@ -584,6 +594,7 @@ def test_systems_that_are_no_mesh_run_and_are_scored_again(arguments, cores, her
     assert load_table(here / "again" / "front.csv")
 
 
+@pytest.mark.slow
 def test_a_sample_is_measured_and_the_system_calibrated(here, monkeypatch, capsys):
     small = [*SMALL, "system.topology.width=4", "system.topology.height=2"]
     code, out, err = call(monkeypatch, capsys, "task=sample", *small, "mappings=24", "output=sample")
@@ -625,6 +636,7 @@ def test_evaluate_refuses_a_broken_run_folder(content, here, monkeypatch, capsys
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_net_file_says_what_activity_is_assumed(here, monkeypatch, capsys):
     with h5py.File(here / "mine.net", "w") as file:
         layer = file.create_group("layer/0")
@@ -636,6 +648,7 @@ def test_a_net_file_says_what_activity_is_assumed(here, monkeypatch, capsys):
     assert "is assumed" not in call(monkeypatch, capsys, *arguments, "network.activity=0.1", "output=b")[2]
 
 
+@pytest.mark.slow
 def test_placements_are_exported_for_lava(here, monkeypatch, capsys):
     code, _, err = call(monkeypatch, capsys, *SMALL, "budget.evaluations=200", "output=run")
     assert code == 0, err

@@ -65,6 +65,7 @@ def wait_for(path, process):
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)], ids=["killed", "ctrl-c"]
 )
+@pytest.mark.process
 def test_a_run_that_was_broken_off_goes_on_to_the_same_front(sent, code, here, monkeypatch, capsys):
     arguments = [*SMALL, "algorithm.local_share=0.5", "budget.evaluations=700"]
     process = start(*arguments, "output=run", cwd=here, program=("-c", HELD))

@@ -250,6 +250,7 @@ def test_the_worker_is_told_network_system_and_mapping(network, system, problem_
         ("good['metrics'].pop('energy_j'); print(json.dumps(good), flush=True)", "invalid"),
     ],
 )
+@pytest.mark.default_cases(6)
 def test_a_failure_is_written_down_and_tried_again(answer, kind, worker, problem_on):
     usual = "print(json.dumps(good), flush=True)"
     problem = problem_on(worker(f"if n == 1:\n    {answer}\nelse:\n    {usual}"), time_limit_s=2.0)
@@ -341,6 +342,7 @@ def test_a_mapping_that_is_refused_is_asked_for_once(worker, problem_on):
         (f"{PYTHON} -c 'print(1, flush=True); input(); input()'", "expected a JSON object"),
     ],
 )
+@pytest.mark.default_cases(1)
 def test_where_no_board_is_left_it_says_why(command, said, problem_on, tmp_path):
     problem = problem_on(command)
     with pytest.raises(DeviceError, match=f"no board is left to measure 1 mappings: board_0: .*{said}.*board_0.log"):
@@ -394,6 +396,7 @@ def test_a_run_with_latency_alone_ends_with_tables_figures_and_a_calibration(tmp
 
 
 @pytest.mark.parametrize("stop_after", [3, 12, *(pytest.param(n, marks=pytest.mark.slow) for n in (9, 20))])
+@pytest.mark.default_cases(1)
 def test_guided_search_can_be_stopped_in_its_first_generation(worker, problem_on, stop_after):
     """Before the baselines are measured, between them and the first generation, and within it."""
     problem = problem_on(worker("time.sleep(0.1); print(json.dumps(good), flush=True)"))
@@ -432,6 +435,7 @@ def test_an_unfinished_run_is_listed_by_its_store(tmp_path):
     assert "expected a finished run; measurements=run/measurements.sqlite in place of run=... lists" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_not_ready_in_time_is_stopped(problem_on):
     problem = problem_on(f"{PYTHON} -c 'import time; time.sleep(60)'", start_limit_s=0.2)
     with pytest.raises(DeviceError, match=r"no board is left .* board_0: no answer within the time limit"):
@@ -565,6 +569,7 @@ def test_noise_scatters_as_told_and_differs_by_attempt(problem_on):
     assert set(first).isdisjoint(second)
 
 
+@pytest.mark.slow
 def test_a_virtual_board_dies_for_good(problem_on, tmp_path):
     problem = problem_on(f"{VIRTUAL} --dies-after 3 --memory {tmp_path / 'memory'} --crashes 0")
     problem.evaluate_mappings(mappings_of(problem, 3))

@@ -175,6 +175,7 @@ def test_made_neurons_fire_as_often_as_the_network_says(activity, seed):
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.default_cases(1)
 def test_synapses_do_not_change_how_often_neurons_fire(bits):
     rng = np.random.default_rng(bits)
     activity = np.exp(0.5 * rng.standard_normal(1000)) * 0.2
@@ -273,6 +274,7 @@ def test_a_dry_run_speaks_the_protocol_and_measures_no_time(tmp_path):
     assert answers[1] == {"type": "result", "id": 1, "metrics": {"spikes": [total, total]}}
 
 
+@pytest.mark.slow
 def test_without_intels_extension_nothing_is_measured(tmp_path):
     answers, _ = talk([given_to_worker(tmp_path)])
     expected = "Intel's extension of Lava for Loihi 2 cannot be imported"
@@ -614,6 +616,7 @@ def test_what_lava_compiled_is_kept_by_what_it_was_compiled_from(tmp_path, monke
     assert Path(asked[0]).parent == tmp_path / "cache"
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_not_exported_is_refused(tmp_path):
     done = tried(tmp_path)
     assert done.returncode == 1

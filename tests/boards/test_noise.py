@@ -231,6 +231,7 @@ def test_the_front_is_confirmed(scattering):
 @pytest.mark.parametrize(
     "algorithm", ["nsga2", "guided", "es", *(pytest.param(x, marks=pytest.mark.slow) for x in ("nsga3", "random"))]
 )
+@pytest.mark.default_cases(1)
 def test_a_search_goes_round_mappings_that_cannot_be_measured(scattering, algorithm):
     problem = scattering(0.03, lambda mapping: mapping.cores_per_layer[1] == 5)
     run = nm.search(problem, algorithm, evaluations=60, options=FEW.get(algorithm), seed=1)
@@ -257,6 +258,7 @@ def test_where_the_yardstick_cannot_be_measured_it_says_so(scattering):
 
 
 @pytest.mark.parametrize("algorithm", ["nsga2", "guided"])
+@pytest.mark.default_cases(1)
 def test_a_search_that_writes_checkpoints_and_is_stopped_goes_on(scattering, algorithm, tmp_path):
     problem = scattering(0.03)
     how = {"algorithm": algorithm, "evaluations": 90, "options": FEW[algorithm], "checkpoint": tmp_path / "c.pkl"}

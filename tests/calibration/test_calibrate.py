@@ -79,6 +79,7 @@ def test_exact_measurements_give_back_the_constants(monkeypatch, combine):
     assert result.system.costs["t_synop_s"].kind == "derived"
 
 
+@pytest.mark.slow
 def test_constants_planted_in_the_packet_simulator_come_back(monkeypatch):
     monkeypatch.setattr(fit, "BOOTSTRAPS", 50)
     problem, mappings = case(48)

@@ -91,6 +91,7 @@ def test_constants_are_fitted_to_what_was_measured(network, system):
     assert fitted_system(problem.partitioner, system, mappings[:3], measured[:3], np.random.default_rng(0)) == system
 
 
+@pytest.mark.slow
 def test_a_model_that_misleads_is_left_aside_and_measuring_goes_on(network, system):
     def upside_down(values):
         values["latency_s"] = 1e-12 / values["latency_s"]
@@ -106,6 +107,7 @@ def test_a_model_that_misleads_is_left_aside_and_measuring_goes_on(network, syst
     assert run.history_of("hypervolume")[-1] > run.history_of("hypervolume")[0]
 
 
+@pytest.mark.slow
 def test_a_model_that_is_right_is_believed(network, system):
     problem = nm.MappingProblem(network, system, evaluator=Judged(network, system, lambda values: values))
     run = nm.search(problem, "guided", evaluations=60, options=QUICK, robustness_samples=0)
@@ -138,6 +140,7 @@ class Hidden:
         return self.base.evaluate(mappings)
 
 
+@pytest.mark.slow
 def test_a_state_is_pickled_without_models(network, system):
     problem = nm.MappingProblem(network, system, evaluator=Hidden(nm.MappingProblem(network, system).evaluator))
     state = new_state(problem, make_algorithm("guided", problem, QUICK), 0)
@@ -154,6 +157,7 @@ def test_a_state_is_pickled_without_models(network, system):
     np.testing.assert_array_equal(state.archive_F, again.archive_F)
 
 
+@pytest.mark.slow
 def test_objectives_that_are_no_measurement_are_exact(network, system):
     problem = nm.MappingProblem(network, system, ("latency_s", "cores_used"), evaluator="packet")
     run = nm.search(problem, "guided", evaluations=40, options=QUICK, robustness_samples=0)

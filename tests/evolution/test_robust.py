@@ -59,6 +59,7 @@ def test_shares_are_those_of_every_system_one_by_one():
     assert 0 < (shares > 0).sum() <= 12
 
 
+@pytest.mark.slow
 def test_fronts_have_the_share_and_it_can_be_left_out():
     network = nm.sparse_mlp([60, 90, 40], 0.2, activity=0.3, seed=2)
     problem = nm.MappingProblem(network, nm.mesh_system(4, 4, synapse_words=400))

@@ -130,6 +130,7 @@ class TestConformance:
 class TestEveryAlgorithm:
     """What every algorithm keeps, and needs no repetition for each number of objectives."""
 
+    @pytest.mark.default_cases(4)
     def test_every_random_draw_comes_from_the_seed(self, problem, algorithm, monkeypatch):
         def global_states():
             _, keys, position, *_ = np.random.get_state()  # noqa: NPY002
@@ -154,6 +155,7 @@ class TestEveryAlgorithm:
         assert one.keys().isdisjoint(other), [one[i] for i in one.keys() & other.keys()]
 
     @pytest.mark.parametrize("population", [2, pytest.param(7, marks=pytest.mark.slow)])
+    @pytest.mark.default_cases(4)
     def test_small_populations(self, problem, algorithm, population):
         others = {
             "es": {"placement_offspring": 1},
@@ -175,6 +177,7 @@ FLAT = {
 
 # Each algorithm meets one of them in the default run, and each of them several algorithms.
 @pytest.mark.parametrize("case", product(FLAT, lambda a, name: [*FLAT][[*ALGORITHMS].index(a) % len(FLAT)] == name))
+@pytest.mark.default_cases(3)
 def test_objectives_that_do_not_vary(case):
     algorithm, name = case
     objectives, messages = FLAT[name]
@@ -228,6 +231,7 @@ class TestSurvivals:
         assert truncate(distances, 15).tolist() == left
 
     @pytest.mark.parametrize("m", [2, 3, 5])
+    @pytest.mark.slow
     def test_scores_of_a_curved_front_are_those_of_agemoea2(self, m):
         F = front_of_a_sphere(40, m)
         expected, p, span = AGEMOEA2Survival().survival_score(F.copy(), F.min(axis=0))
@@ -301,6 +305,7 @@ PAIRS = {
 
 @pytest.mark.parametrize("graphs", [[0], pytest.param([1, 2, 3, 4, 5], marks=pytest.mark.slow)], ids=["one", "five"])
 @pytest.mark.parametrize("case", product(PAIRS, lambda algorithm, pair: pair == "latency-energy"))
+@pytest.mark.default_cases(4)
 def test_search_returns_exactly_the_brute_force_front_of_six_slices(case, graphs):
     algorithm, pair = case
     objectives, costs = PAIRS[pair]
@@ -348,6 +353,7 @@ def test_es_tries_so_many_partitions_with_so_many_generations_of_placements_each
     assert (changes % (4 * partitions) == 0).all()
 
 
+@pytest.mark.slow
 def test_search_beats_every_baseline_at_both_ends():
     problem = nm.MappingProblem(nm.sparse_mlp([1024, 2048, 1024, 512], 0.05), nm.load_system("loihi2"))
     run = nm.search(problem, evaluations=1500, seed=0)
@@ -418,6 +424,7 @@ def test_wall_clock_budget_ends_the_search(problem):
 
 
 @pytest.mark.parametrize("algorithm", ["nsga2", "nsga3", "smsemoa", "agemoea2", "spea2"])
+@pytest.mark.default_cases(1)
 def test_a_tiny_space_ends_as_exhausted(algorithm):
     graph = nx.DiGraph([("a", "b", {"messages": 1.0})])
     problem = nm.MappingProblem(nm.CoreGraph.from_networkx(graph), nm.mesh_system(2, 1))

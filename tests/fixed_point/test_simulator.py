@@ -205,6 +205,7 @@ def test_chances_become_spikes_and_random_samples_repeat(tmp_path):
     assert 0.15 < one.by_layer["input"].mean() < 0.25
 
 
+@pytest.mark.default_cases(1)
 def test_public_networks_are_simulated(networks_folder):
     found = nm.measure_activity(networks_folder / "pilotnet_sdnn.net", steps=12)
     sizes = [x.size for x in nm.load_network(networks_folder / "pilotnet_sdnn.net").layers]

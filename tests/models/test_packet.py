@@ -273,6 +273,7 @@ def test_the_interval_covers_the_mean_of_many_steps_about_as_often_as_it_says():
     ],
     ids=["mesh", "chips", "tree"],
 )
+@pytest.mark.default_cases(2)
 def test_smallest_buffers_pass_every_message_in_a_thousand_placements(system, copies):
     network = nm.sparse_mlp([24, 30, 24], 0.5, activity=1.0, seed=1)
     system = replace(system, copies=copies)

@@ -54,6 +54,7 @@ def test_detailed_timing_agrees_with_the_packet_simulator_where_links_are_quick(
     np.testing.assert_allclose(theirs["step_time_s"], ours["step_time_s"], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_again_from_the_command_line(sanafe_python, tmp_path):
     command = [sys.executable, "-m", "neuromap_moo"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}

@@ -437,6 +437,7 @@ def test_every_truncation_is_refused(chain, tmp_path):
             nm.load_network(path)
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_is_refused_or_harmless(chain, tmp_path):
     path = tmp_path / "flipped.npz"
     save_network(chain, path)

@@ -155,6 +155,7 @@ def test_no_other_slice_takes_a_fixed_core():
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.default_cases(4)
 def test_sampling_and_random_genotypes(case, problems):
     problem = problems[case]
     rng = np.random.default_rng(1)
@@ -173,6 +174,7 @@ def test_repair_of_garbage(case, problems):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.default_cases(4)
 def test_crossovers_and_mutations(case, problems):
     problem = problems[case]
     rng = np.random.default_rng(3)
@@ -220,6 +222,7 @@ def test_every_baseline(case, problems):
 @pytest.mark.parametrize(
     "case", ["all", *(pytest.param(x, marks=pytest.mark.slow) for x in ("fixed", "neurons", "overlap"))]
 )
+@pytest.mark.default_cases(1)
 def test_whole_searches(case, algorithm, problems):
     problem = problems[case]
     run = nm.search(problem, algorithm, evaluations=600, seed=1)
@@ -276,6 +279,7 @@ def ring(rng, n):
         {"layers": {"n1": {"region": [0, 0, 1, 0]}}, "same_chip": [["n0", "n3"], ["n1", "n2"]]},
     ],
 )
+@pytest.mark.default_cases(1)
 def test_the_front_is_that_of_all_legal_placements(constraints):
     graph = ring(np.random.default_rng(6), 5)
     tiny = nm.mesh_system(1, 3, chips_x=2)
@@ -289,6 +293,7 @@ def test_the_front_is_that_of_all_legal_placements(constraints):
     assert np.unique(run.front.objectives, axis=0) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_front_is_that_of_all_legal_partitions_and_placements():
     small = nm.sparse_mlp([4, 6, 3], 0.8, activity=0.9, seed=1)
     constraints = {
@@ -496,6 +501,7 @@ def test_constraints_of_a_dict_a_file_and_themselves_are_the_same(tmp_path):
         nm.Constraints.from_config(tmp_path / "missing.yaml")
 
 
+@pytest.mark.default_cases(1)
 def test_core_graphs_on_systems_that_are_no_mesh(graph_system):
     graph = ring(np.random.default_rng(8), 7)
     routers = sorted(set(graph_system.router_of_core[graph_system.usable_cores].tolist()))
@@ -605,6 +611,7 @@ def test_on_the_command_line(monkeypatch, tmp_path, capsys):
         ("constraints=[1]", "constraints: expected layers and same_chip"),
     ],
 )
+@pytest.mark.default_cases(3)
 def test_wrong_constraints_on_the_command_line(override, message, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     code, _, err = call(monkeypatch, capsys, *COMMAND, override, "output=run")

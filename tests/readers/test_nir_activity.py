@@ -74,6 +74,7 @@ def measured(tmp_path, nodes, edges, spikes, **keys):
 
 @pytest.mark.parametrize("dt", [1e-4, 1.0])
 @pytest.mark.parametrize("kind", ["lif", "if", "cuba", "threshold"])
+@pytest.mark.default_cases(3)
 def test_fixed_point_fires_as_floating_point_does(tmp_path, kind, dt):
     rng = np.random.default_rng(0)
     first, second = (populations(rng, n, dt)[kind] for n in (30, 20))

@@ -61,6 +61,7 @@ def test_unknown_name_is_refused():
 
 
 @pytest.mark.parametrize("name", INSTANCES)
+@pytest.mark.default_cases(8)
 def test_generators_make_the_same_at_every_call(name, known):
     built = INSTANCES[name].build()
     facts = json.loads((SHIPPED / name / "instance.json").read_text())
@@ -316,6 +317,7 @@ def test_marks_get_the_state_before_them(monkeypatch, known):
     assert at[2.0][2] == b.hypervolume(b.objectives)
 
 
+@pytest.mark.slow
 def test_stock_nsga2_keeps_to_the_seconds_and_finds_legal_mappings(monkeypatch, known):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import quality_rivals

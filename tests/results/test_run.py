@@ -343,6 +343,7 @@ def test_the_staircase_shows_only_what_is_attained(problem, objectives, style):
 
 
 @pytest.mark.parametrize("shape", [(1, 60), (60, 1), (25, 25)])
+@pytest.mark.default_cases(2)
 def test_mesh_pictures_of_odd_shapes_fit_a_page(shape):
     problem = nm.MappingProblem(nm.sparse_mlp([30, 20], 0.5), nm.mesh_system(*shape))
     figure = mesh_figure(problem, nm.baselines(problem)["equal_split"], "split")
@@ -352,6 +353,7 @@ def test_mesh_pictures_of_odd_shapes_fit_a_page(shape):
 # ------------------------------------------------------------------------------------------- systems that are no mesh
 
 
+@pytest.mark.default_cases(1)
 def test_search_on_graphs_from_end_to_end(graph_system):
     network = nm.sparse_mlp([30, 40, 20], 0.3, seed=4)
     problem = nm.MappingProblem(network, graph_system, objectives=("latency_s", "energy_j", "message_hops"))
@@ -363,6 +365,7 @@ def test_search_on_graphs_from_end_to_end(graph_system):
     assert search(problem, evaluations=400, seed=1).front.mappings == run.front.mappings
 
 
+@pytest.mark.default_cases(1)
 def test_picture_of_a_mapping_on_a_graph(graph_system, tmp_path):
     problem = nm.MappingProblem(nm.sparse_mlp([30, 40, 20], 0.3, seed=4), graph_system)
     figure = mesh_figure(problem, nm.baselines(problem)["equal_split"], "split")
@@ -387,6 +390,7 @@ def test_picture_names_the_chips_of_a_graph():
 
 
 @pytest.mark.parametrize("n", [2, 16, 300])
+@pytest.mark.default_cases(1)
 def test_routers_without_places_are_laid_out_the_same_every_time(n):
     problem, mapping = two_slices_on(nx.path_graph(2) if n == 2 else nx.random_regular_graph(3, n, seed=2))
 

@@ -137,6 +137,7 @@ def test_moves(run_here):
     assert "changed layers" in out
 
 
+@pytest.mark.slow
 def test_search_profile(run):
     out = run("benchmarks/search_profile.py", "--evaluations 250").splitlines()
     parts = dict(re.findall(r"^  (\S[a-z ]*?) +([\d.]+) s ", "\n".join(out), re.MULTILINE))
@@ -265,6 +266,7 @@ def test_architectures(run, tmp_path):
     assert [row[:2] for row in rows] == [["rnn_a", "model"], ["rnn_a", "simulator"]]
 
 
+@pytest.mark.slow
 def test_orders(run_here, tmp_path):
     small = "--seeds 1 --networks power_law --evaluations 50 --out found"
     run_here("experiments/e04_architectures/orders.py", small)

@@ -179,6 +179,7 @@ def test_links_are_numbered_along_the_routes():
     assert intervals(grid).max() <= 2
 
 
+@pytest.mark.slow
 def test_as_many_routers_as_are_allowed():
     system = nm.System.from_networkx(nx.random_regular_graph(3, 2048, seed=1))
     rng = np.random.default_rng(0)
