@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neuromap_moo.errors import InputError, did_you_mean, finite_number
-from neuromap_moo.system.topology import (
-    KINDS,
-    MESH_CLASSES,
-)
+from neuromap_moo.system.topology import KINDS, MESH_CLASSES
 
 LINK_CLASSES = (*MESH_CLASSES, "inject", "eject")
 BARRIER = "t_barrier_s"

@@ -22,14 +22,8 @@ from neuromap_moo.system.composition import composed, layers_of
 from neuromap_moo.system.costs import BARRIER, CAPACITY_UNITS, COST_UNITS, Constant, check_constants
 from neuromap_moo.system.files import constants_of, nested
 from neuromap_moo.system.routing import Links, Routes
-from neuromap_moo.system.topology import (
-    GIVEN,
-    MESH_CLASSES,
-    Mesh,
-    Topology,
-    graph_from_networkx,
-    topology_from_dict,
-)
+from neuromap_moo.system.shapes import graph_from_networkx, topology_from_dict
+from neuromap_moo.system.topology import GIVEN, MESH_CLASSES, Mesh, Topology
 
 
 def load_system(name_or_path: str | Path, changes: Mapping[str, Any] | None = None) -> System:
