@@ -96,6 +96,7 @@ def test_the_main_job_needs_no_extra(tmp_path):
         assert (tmp_path / "run" / name).exists()
 
 
+@pytest.mark.slow
 def test_the_command_line_says_in_one_line_which_extra_is_missing(tmp_path, network_file):
     path = network_file(".onnx")
     done = run_without_extras(tmp_path, "network=file", f"network.path={path}", "network.activity=0.1")

@@ -71,6 +71,7 @@ def test_a_sweep_runs_each_of_its_jobs(here, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("group", ["network", "system", "evaluator", "algorithm"])
+@pytest.mark.default_cases(2)
 def test_every_option_of_every_group_composes(group):
     for path in (config_folder() / group).glob("*.yaml"):
         assert group in composed_with_gaps(f"{group}={path.stem}")
@@ -302,7 +303,7 @@ def test_wrong_settings_are_refused(changes, words, base_config):
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
-@pytest.mark.default_cases(24)
+@pytest.mark.default_cases(14)
 def test_wrong_input_ends_with_code_2_and_one_helpful_line(arguments, words, here, monkeypatch, capsys):
     bad_files(here)
     given = [] if "network=file" in arguments else SMALL[:2]
@@ -367,6 +368,7 @@ def test_one_file_is_one_problem_on_the_command_line_and_in_python(ending, here,
     assert written["network"] != nm.MappingProblem(network, system, cut="rows").network.digest
 
 
+@pytest.mark.slow
 def test_a_network_from_a_file_goes_by_its_name(here, monkeypatch, capsys):
     nm.save_network(nm.sparse_mlp([40, 30], 0.2), here / "mine.npz")
     code, _, err = call(monkeypatch, capsys, "network=file", "network.path=mine.npz", "budget.evaluations=100")
@@ -554,6 +556,7 @@ def test_evaluate_refuses_a_folder_with_an_unfinished_run(here, monkeypatch, cap
     assert [p.name for p in (here / "unfinished").iterdir()] == ["checkpoint.pkl"]
 
 
+@pytest.mark.slow
 def test_a_system_from_a_file_can_be_changed_with_a_plus(here, monkeypatch, capsys):
     (here / "mine.yaml").write_text("defaults: [loihi2, _self_]\nname: mine\n")
     arguments = [*SMALL, "system=file", "system.path=mine.yaml", "+system.topology.chips_x=2", "output=run"]

@@ -250,7 +250,7 @@ def test_the_worker_is_told_network_system_and_mapping(network, system, problem_
         ("good['metrics'].pop('energy_j'); print(json.dumps(good), flush=True)", "invalid"),
     ],
 )
-@pytest.mark.default_cases(6)
+@pytest.mark.default_cases(3)
 def test_a_failure_is_written_down_and_tried_again(answer, kind, worker, problem_on):
     usual = "print(json.dumps(good), flush=True)"
     problem = problem_on(worker(f"if n == 1:\n    {answer}\nelse:\n    {usual}"), time_limit_s=2.0)
@@ -281,6 +281,7 @@ def test_a_board_that_is_busy_for_a_while_is_waited_for(worker, problem_on):
     assert np.isfinite(metrics["latency_s"]).all()
 
 
+@pytest.mark.slow
 def test_a_mapping_is_not_blamed_for_a_board_that_dies(worker, problem_on):
     problem = problem_on(worker("if n:\n    os._exit(1)\nprint(json.dumps(good), flush=True)"))
     first, second = mappings_of(problem, 2)
@@ -426,6 +427,7 @@ def test_a_board_that_only_starts_does_not_hold_up_the_end(problem_on):
     assert (board.failures, board.given_up, board.starting) == (0, "", False)
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_listed_by_its_store(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "measurements.sqlite").touch()

@@ -84,6 +84,7 @@ def unbroken(request, network, system):
 class TestConformance:
     """What every algorithm keeps."""
 
+    @pytest.mark.default_cases(6)
     def test_budget_is_exact_and_every_mapping_legal_and_non_dominated(self, unbroken):
         _, problem, result = unbroken
         assert result.evaluations == 537
@@ -98,6 +99,7 @@ class TestConformance:
         assert np.array_equal(np.unique(round_significant(values(result, problem)), axis=0), best)
         assert len(result.mappings) == len(best)
 
+    @pytest.mark.default_cases(6)
     def test_the_same_seed_ends_alike_though_broken_off_twice(self, network, system, unbroken, tmp_path):
         algorithm, problem, whole = unbroken
         checkpoint = tmp_path / "checkpoint.pkl"
@@ -119,6 +121,7 @@ class TestConformance:
         assert np.array_equal(rest.evaluated["objectives"], whole.evaluated["objectives"])
         assert np.array_equal(np.delete(rest.history, 1, axis=1), np.delete(whole.history, 1, axis=1), equal_nan=True)
 
+    @pytest.mark.default_cases(4)
     def test_another_seed_tries_other_mappings(self, unbroken):
         algorithm, problem, result = unbroken
         other = search_mappings(problem, algorithm, QUICK[algorithm], Budget(100), seed=2, keep_evaluations=True)

@@ -248,6 +248,7 @@ def test_mean_counts_come_close_to_the_activity(copies):
     assert m["e_dendops_j"] == pytest.approx(exact["e_dendops_j"], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_mean_of_many_steps_about_as_often_as_it_says():
     network = nm.sparse_mlp([60, 90, 40], 0.2, activity=0.3, seed=2)
     system = nm.mesh_system(4, 4, synapse_words=400, t_barrier_s=0.0)
@@ -314,6 +315,7 @@ def test_metrics_depend_on_nothing_but_the_mapping_and_the_seed():
     assert (other["latency_s"] != together["latency_s"]).any()
 
 
+@pytest.mark.slow
 def test_a_search_on_the_packet_model_finds_a_front():
     network = nm.sparse_mlp([60, 90, 40], 0.2, activity=0.3, seed=2)
     system = nm.mesh_system(4, 4, synapse_words=400)

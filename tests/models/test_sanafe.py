@@ -31,6 +31,7 @@ def metrics(problem, mappings, **evaluator):
     return nm.MappingProblem(problem.network, problem.system, evaluator=evaluator).evaluate_mappings(mappings)
 
 
+@pytest.mark.slow
 def test_counts_and_energies_are_those_of_our_own_events(sanafe_python):
     problem, mappings = case(e_link_j={"mesh_x": 1e-12, "mesh_y": 3e-12})
     theirs = metrics(problem, mappings, name="sanafe", python=sanafe_python, timing="simple", steps=3, seed=5)
@@ -39,6 +40,7 @@ def test_counts_and_energies_are_those_of_our_own_events(sanafe_python):
         np.testing.assert_allclose(theirs[column], ours[column], rtol=1e-12, err_msg=column)
 
 
+@pytest.mark.slow
 def test_simple_timing_is_the_slowest_core(sanafe_python):
     # Updates and barrier take no time, so the slowest core is the one of the most synaptic operations, step by step.
     problem, mappings = case(t_dendop_s=1e-15, t_barrier_s=0.0)
@@ -47,6 +49,7 @@ def test_simple_timing_is_the_slowest_core(sanafe_python):
     np.testing.assert_allclose(theirs["step_time_s"], ours["t_synops_s"], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_detailed_timing_agrees_with_the_packet_simulator_where_links_are_quick(sanafe_python):
     problem, mappings = case(t_barrier_s=0.0)
     theirs = metrics(problem, mappings, name="sanafe", python=sanafe_python, steps=3)

@@ -184,6 +184,7 @@ def test_neurons_with_one_parameter_for_all_take_their_number_from_what_comes_in
         ),
     ],
 )
+@pytest.mark.default_cases(2)
 def test_wrong_graphs_are_refused_with_the_node(tmp_path, nodes, edges, message):
     with pytest.raises(nm.InputError, match=re.escape(str(tmp_path)) + f".*({message})"):
         read(tmp_path, nir_ends(4, 2) | nodes, edges)

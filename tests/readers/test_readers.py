@@ -248,6 +248,7 @@ def test_more_than_ten_layers_are_read_in_the_order_of_their_numbers(tmp_path):
         ([kind(b"dense") | {"weight": np.array([[b"x"]])}], "(layer 0|could not read it)"),
     ],
 )
+@pytest.mark.default_cases(6)
 def test_wrong_net_files_are_refused_with_the_place(tmp_path, layers, message):
     path = write_net(tmp_path / "wrong.net", *layers)
     with pytest.raises(nm.InputError, match=re.escape(str(path)) + ".*" + message):
@@ -418,6 +419,7 @@ def test_recurrent_averaging_and_joining_layers(tmp_path):
         ),
     ],
 )
+@pytest.mark.default_cases(2)
 def test_wrong_maps_are_refused_with_the_place(tmp_path, layer, message):
     with pytest.raises(nm.InputError, match=message):
         nm.load_network(write_net(tmp_path / "wrong.net", inputs(2, 6, 5), layer))

@@ -61,7 +61,7 @@ def test_unknown_name_is_refused():
 
 
 @pytest.mark.parametrize("name", INSTANCES)
-@pytest.mark.default_cases(8)
+@pytest.mark.default_cases(4)
 def test_generators_make_the_same_at_every_call(name, known):
     built = INSTANCES[name].build()
     facts = json.loads((SHIPPED / name / "instance.json").read_text())
@@ -71,6 +71,7 @@ def test_generators_make_the_same_at_every_call(name, known):
 
 
 @pytest.mark.parametrize("name", INSTANCES)
+@pytest.mark.default_cases(6)
 def test_shipped_front_is_legal_non_dominated_and_gives_the_stored_numbers(name, known):
     b = known(name)
     for mapping in b.mappings:

@@ -151,6 +151,7 @@ def test_report_is_one_self_contained_page(folder):
         assert f"<td>{name}</td>" in page
 
 
+@pytest.mark.slow
 def test_objectives_more_or_fewer_than_two_are_drawn_too(tmp_path):
     network, system = nm.sparse_mlp([64, 96, 64], 0.3), nm.mesh_system(4, 3)
     for objectives, panels in ((("energy_j",), 1), (("latency_s", "energy_j", "message_hops"), 3)):

@@ -287,7 +287,7 @@ def test_budget(run, tmp_path):
     run("experiments/e05_budget/run.py", small)
     rows = tables_in((tmp_path / "found" / "table.md").read_text())
     assert [row[0] for row in rows] == ["guided (ours)", "NSGA-II", "ES of arXiv 2602.04717", "random"]
-    assert {row["measurements"] for row in columns_of(tmp_path / "found" / "curves.csv")} == {"30", "50"}
+    assert {float(row["measurements"]) for row in columns_of(tmp_path / "found" / "curves.csv")} == {30.0, 50.0}
     assert (tmp_path / "found" / "mlp_a.png").exists()
     assert json.loads(next(tmp_path.glob("outputs/e05_budget/*.json")).read_text())["hypervolume"]
 
