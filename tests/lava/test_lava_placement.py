@@ -1,5 +1,6 @@
 """Placements in Lava's own Mapper, with builders that stand in for those of the closed extension."""
 
+import contextlib
 import json
 import re
 
@@ -8,6 +9,10 @@ import pytest
 from helpers import needs_lava
 
 from neuromap_moo.lava.placement import PlacementError, placed, read_placement
+
+with contextlib.suppress(ImportError):
+    # Sets how processes start, which fails once a test has started one: hence before the first test.
+    import lava.magma.core.process.process  # noqa: F401
 
 
 def executable(cores, rng, repeats=3):
