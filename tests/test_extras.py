@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import neuromap_moo as nm
+from neuromap_moo import readers
 from neuromap_moo.errors import requires_extra
 from neuromap_moo.evolution.algorithms import check_algorithm
 
@@ -37,6 +38,8 @@ def bare(monkeypatch):
     """Simulate an install without extras: their packages cannot be imported, and no reader has imported them before."""
     for name in [n for n in sys.modules if re.match(r"neuromap_moo\.readers\.(onnx|nir|relax)", n)]:
         monkeypatch.delitem(sys.modules, name)
+    for name in ("onnx", "nir", "relax"):  # else `from neuromap_moo.readers import` still finds what was imported
+        monkeypatch.delattr(readers, name, raising=False)
     for name in [n for n in sys.modules if n.partition(".")[0] in OPTIONAL]:
         monkeypatch.delitem(sys.modules, name)
     for name in OPTIONAL:
