@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import os
 import sys
 from pathlib import Path
 
-CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "d" / f"numba-{sys.implementation.cache_tag}"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def sources_of_kernels():
+    """Digest of every module with kernels: numba does not see that a kernel of one calls a changed one of another."""
+    texts = (path.read_bytes() for path in sorted((ROOT / "neuromap_moo").rglob("*.py")))
+    return hashlib.sha256(b"".join(text for text in texts if b"njit" in text)).hexdigest()[:12]
+
+
+CACHE = ROOT / ".pytest_cache" / "d" / f"numba-{sys.implementation.cache_tag}-{sources_of_kernels()}"
 #: Kernels are compiled once and kept beside the package, for later runs and for the programs that tests start;
 #: `pytest --cache-clear` forgets them. numba reads this when it is imported.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(CACHE))
