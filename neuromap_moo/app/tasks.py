@@ -30,7 +30,7 @@ from neuromap_moo.evolution.varied import varied_mappings
 from neuromap_moo.mapping.check import check
 from neuromap_moo.mapping.files import placement_of, save_mappings
 from neuromap_moo.mapping.mapping import stack
-from neuromap_moo.models.evaluator import Evaluator, MeasuringEvaluator
+from neuromap_moo.models.evaluator import Evaluator
 from neuromap_moo.network.activity import save_activity
 from neuromap_moo.network.files import save_network
 from neuromap_moo.network.network import Network, layer_table
@@ -82,7 +82,6 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
     folder = _folder(settings)
     with telling_of_compilation():
         problem = _problem(settings, folder)
-        warm_up(problem)
     network, system = cast(Network, problem.network), problem.system  # a command line makes no core graphs
     fingerprint = fingerprint_of(problem, algorithm, options, settings.budget, settings.seed, settings.keep_evaluations)
     with alone_in(folder):
@@ -91,24 +90,27 @@ def _optimize(settings: Settings, resolved: dict[str, Any]) -> None:
         cores = f"at least {problem.partitioner.minimum.sum()} of {problem.partitioner.n_cores} cores of {system.name}"
         size = f"{len(network.layers)} layers, {network.n_neurons} neurons, {network.n_synapses} synapses"
         say(f"{settings.name}: {size}; {cores}")
-        say(f"{'resuming' if resumes else 'searching'} with {algorithm}, seed {settings.seed}, in '{folder}'")
         if isinstance(problem.evaluator, DeviceEvaluator):
             problem.evaluator.say = say
-        with progress(problem, settings.budget) as on_generation, interruptible() as stopped, closing_boards(problem):
-            run = search(
-                problem,
-                algorithm,
-                settings.budget.evaluations,
-                settings.budget.seconds,
-                settings.seed,
-                settings.name,
-                options,
-                keep_evaluations=settings.keep_evaluations,
-                robustness_samples=settings.robustness_samples,
-                checkpoint=folder / CHECKPOINT_FILE,
-                on_generation=on_generation,
-                should_stop=lambda: bool(stopped),
-            )
+        with interruptible() as stopped, closing_boards(problem):
+            with telling_of_compilation():
+                warm_up(problem)
+            say(f"{'resuming' if resumes else 'searching'} with {algorithm}, seed {settings.seed}, in '{folder}'")
+            with progress(problem, settings.budget) as on_generation:
+                run = search(
+                    problem,
+                    algorithm,
+                    settings.budget.evaluations,
+                    settings.budget.seconds,
+                    settings.seed,
+                    settings.name,
+                    options,
+                    keep_evaluations=settings.keep_evaluations,
+                    robustness_samples=settings.robustness_samples,
+                    checkpoint=folder / CHECKPOINT_FILE,
+                    on_generation=on_generation,
+                    should_stop=lambda: bool(stopped),
+                )
         run = replace(run, provenance=provenance)
         wanted = {"tables": True, "figures": settings.figures, "report": settings.report}
         say(f"writing {', '.join(name for name, is_wanted in wanted.items() if is_wanted)}")
@@ -237,7 +239,7 @@ def _calibrate(settings: Settings, resolved: dict[str, Any]) -> None:
         return evaluator_for(settings.evaluator, problem.partitioner, system)
 
     # What was measured itself is predicted by the analytic model.
-    predicts = None if isinstance(problem.evaluator, MeasuringEvaluator) else evaluator
+    predicts = evaluator if problem.measuring is None else None
     result = calibrate(problem.partitioner, problem.system, mappings, measured, rng, table.name, predicts)
     save_calibration(result, folder)
     save_json(folder / PROVENANCE, provenance_of(problem, resolved))

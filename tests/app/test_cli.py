@@ -8,6 +8,7 @@ import inspect
 import json
 import operator
 import re
+import sys
 import warnings
 from dataclasses import asdict
 
@@ -309,7 +310,7 @@ def test_wrong_input_ends_with_code_2_and_one_helpful_line(arguments, words, her
     given = [] if "network=file" in arguments else SMALL[:2]
     before = sorted(path.name for path in here.iterdir())
     code, out, err = call(monkeypatch, capsys, *given, *arguments)
-    steps = ("preparing ", "activity: ", "note: ", "small: ", "searching ")
+    steps = ("preparing ", "compiling, ", "activity: ", "note: ", "small: ", "searching ")
     lines = [line for line in err.splitlines() if not line.startswith(steps)]
     assert code == 2, err
     assert len(lines) == 1, err
@@ -329,6 +330,17 @@ def test_a_finished_run_is_refused_and_can_be_replaced(here, monkeypatch, capsys
     assert "holds a finished run" in err
     assert call(monkeypatch, capsys, *arguments, "overwrite=true")[0] == 0
     assert (here / "run" / "front.csv").read_bytes() == first
+
+
+def test_no_board_is_asked_for_a_folder_that_is_refused(here, monkeypatch, capsys):
+    (here / "worker.py").write_text("open('started', 'w').close()")
+    (here / "run").mkdir()
+    (here / "run" / "summary.json").write_text("{}")
+    command = f"evaluator.command='{sys.executable} worker.py'"
+    code, _, err = call(monkeypatch, capsys, *SMALL, "evaluator=device", command, "output=run")
+    assert code == 2
+    assert "holds a finished run" in err
+    assert not (here / "started").exists()
 
 
 def test_default_folder_is_named_by_time_and_seed(here, monkeypatch, capsys):
